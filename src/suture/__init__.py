@@ -1,0 +1,91 @@
+"""Suture: many fine-tuned experts of one backbone, one multi-task model.
+
+Names are loaded when they are first used, so that ``import suture`` costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from suture.backbones import Head, TextBackbone, load_heads, prototype_head, save_heads
+    from suture.checkpoints import open_checkpoint, open_expert
+    from suture.evaluation import accuracy
+    from suture.experiment import Recipe, read_recipe, run
+    from suture.merging import (
+        METHODS,
+        MergingMethod,
+        TaskArithmetic,
+        Ties,
+        WeightAveraging,
+        make_method,
+        merge_tensors,
+        merge_to_folder,
+    )
+    from suture.representation import encode, representation_bias
+    from suture.surgery import Schedule, Surgery, fit_surgery, load_surgery, save_surgery
+    from suture.tasks import Split, Task, load_suite
+
+_HOMES = {
+    "suture.backbones": ("Head", "TextBackbone", "load_heads", "prototype_head", "save_heads"),
+    "suture.checkpoints": ("open_checkpoint", "open_expert"),
+    "suture.evaluation": ("accuracy",),
+    "suture.experiment": ("Recipe", "read_recipe", "run"),
+    "suture.merging": (
+        "METHODS",
+        "MergingMethod",
+        "TaskArithmetic",
+        "Ties",
+        "WeightAveraging",
+        "make_method",
+        "merge_tensors",
+        "merge_to_folder",
+    ),
+    "suture.representation": ("encode", "representation_bias"),
+    "suture.surgery": ("Schedule", "Surgery", "fit_surgery", "load_surgery", "save_surgery"),
+    "suture.tasks": ("Split", "Task", "load_suite"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = version("suture")
+__all__ = [
+    "METHODS",
+    "Head",
+    "MergingMethod",
+    "Recipe",
+    "Schedule",
+    "Split",
+    "Surgery",
+    "Task",
+    "TaskArithmetic",
+    "TextBackbone",
+    "Ties",
+    "WeightAveraging",
+    "accuracy",
+    "encode",
+    "fit_surgery",
+    "load_heads",
+    "load_suite",
+    "load_surgery",
+    "make_method",
+    "merge_tensors",
+    "merge_to_folder",
+    "open_checkpoint",
+    "open_expert",
+    "prototype_head",
+    "read_recipe",
+    "representation_bias",
+    "run",
+    "save_heads",
+    "save_surgery",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'suture' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""Frozen heads: the task-private maps from representations to logits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
+from suture.errors import CorruptCheckpoint, DataError
+
+
+@dataclass(frozen=True)
+class Head:
+    """Logits of C classes from representations of width k.
+
+    A cosine head (``bias`` is None) compares directions, as CLIP's zero-shot heads do: logits = ``scale`` · ẑ Ŵᵀ with ẑ and the rows of
+    Ŵ of length one. A linear head is Z Wᵀ + b.
+    """
+
+    weight: Float[Tensor, "c k"]
+    bias: Float[Tensor, " c"] | None = None
+    scale: float = 20.0
+
+    def __call__(self, z: Float[Tensor, "n k"]) -> Float[Tensor, "n c"]:
+        """Return the logits; raises :class:`DataError` for representations of another width."""
+        if z.shape[1] != self.weight.shape[1]:
+            raise DataError(f"the head takes representations of width {self.weight.shape[1]}, not {z.shape[1]}")
+        if self.bias is not None:
+            return z @ self.weight.T + self.bias
+        return self.scale * normalize(z, dim=1) @ normalize(self.weight, dim=1).T
+
+
+def prototype_head(z: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: int, scale: float = 20.0) -> Head:
+    """Make a cosine head from a few labelled representations: the mean direction of each class (Snell et al., 2017, arXiv 1703.05175).
+
+    Raises :class:`DataError` when a class has no sample.
+
+    >>> head = prototype_head(torch.eye(2), torch.tensor([0, 1]), classes=2, scale=1.0)
+    >>> head(torch.tensor([[3.0, 0.0]]))
+    tensor([[1., 0.]])
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    if counts.numel() > classes or bool((counts == 0).any()):
+        raise DataError(f"prototypes need samples of each of the {classes} classes; found {counts.tolist()} per class")
+    sums = torch.zeros(classes, z.shape[1], dtype=z.dtype).index_add_(0, labels, normalize(z, dim=1))
+    return Head(normalize(sums / counts[:, None], dim=1), scale=scale)
+
+
+def save_heads(file: Path, heads: Mapping[str, Head]) -> None:
+    """Write the heads of all tasks to one safetensors file: ``<task>.weight``, ``<task>.scale``, ``<task>.bias``."""
+    tensors = {}
+    for task, head in heads.items():
+        tensors[f"{task}.weight"] = head.weight
+        tensors[f"{task}.scale"] = torch.tensor(head.scale)
+        if head.bias is not None:
+            tensors[f"{task}.bias"] = head.bias
+    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    write_safetensors(file, specs, tensors.items())
+
+
+def load_heads(file: Path) -> dict[str, Head]:
+    """Read what :func:`save_heads` wrote; raises :class:`CorruptCheckpoint` when a head is not whole."""
+    tensors = open_checkpoint(file)
+    tasks = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
+    try:
+        return {
+            task: Head(tensors[f"{task}.weight"].clone(), _optional(tensors, f"{task}.bias"), float(tensors[f"{task}.scale"]))
+            for task in tasks
+        }
+    except KeyError as error:
+        raise CorruptCheckpoint(f"{file}: expected a tensor {error.args[0]!r} beside the others of that head") from error
+
+
+def _optional(tensors: Mapping[str, Tensor], name: str) -> Tensor | None:
+    return tensors[name].clone() if name in tensors else None

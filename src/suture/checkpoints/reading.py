@@ -1,0 +1,156 @@
+"""Lazy reading of safetensors files and of Hugging Face folders, single or sharded.
+
+A checkpoint is a mapping of the tensor names *on disk* to tensors. Nothing but headers is read when it is opened; indexing maps
+one tensor into memory (private, copy on write: no change ever reaches the file).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of a tensor that has not been read."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Checkpoint(Mapping[str, Tensor]):
+    """The tensors of one or more safetensors files, in the order of the disk.
+
+    Raises :class:`CorruptCheckpoint` when a header does not parse or two files hold the same name.
+    """
+
+    def __init__(self, path: Path, files: list[Path]) -> None:
+        self.path, self.files = path, files
+        self._handles = {file: _open(file) for file in files}
+        self.file_of: dict[str, Path] = {}
+        for file, handle in self._handles.items():
+            for name in handle.offset_keys():
+                if name in self.file_of:
+                    raise CorruptCheckpoint(f"{path}: tensor {name!r} stands in {self.file_of[name].name} and in {file.name}")
+                self.file_of[name] = file
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._handles[self.file_of[name]].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file_of)
+
+    def __len__(self) -> int:
+        return len(self.file_of)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self)} tensors in {len(self.files)} file(s))"
+
+    @cached_property
+    def specs(self) -> dict[str, TensorSpec]:
+        """Shape and dtype of every tensor, from the headers."""
+        return {name: self._spec(name) for name in self}
+
+    def _spec(self, name: str) -> TensorSpec:
+        view = self._handles[self.file_of[name]].get_slice(name)
+        stored = view.get_dtype()
+        if stored not in DTYPES:
+            raise UnsupportedFormat(f"{self.file_of[name]}: tensor {name!r} is stored as {stored}, which Suture does not read")
+        return TensorSpec(tuple(view.get_shape()), DTYPES[stored])
+
+    @property
+    def elements(self) -> int:
+        """The number of elements of all tensors together."""
+        return sum(torch.Size(spec.shape).numel() for spec in self.specs.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the files' contents, in order: the identity of these weights."""
+        return sha256_of(*self.files)
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a safetensors file, or a folder with ``model.safetensors`` or an index of shards.
+
+    Raises :class:`CheckpointNotFound`, :class:`CorruptCheckpoint`, :class:`UnsafePath` (an index that names files outside the
+    folder) or :class:`UnsupportedFormat` (a pickle: loading one runs code).
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix in PICKLES:
+            raise UnsupportedFormat(f"{path} is a pickle, and loading a pickle runs code; save it as safetensors first")
+        return Checkpoint(path, [path])
+    if not path.is_dir():
+        raise CheckpointNotFound(f"{path}: no such file or folder; expected a safetensors file or a model folder")
+    if (path / INDEX).is_file():
+        return Checkpoint(path, _shards(path / INDEX))
+    if (path / SINGLE).is_file():
+        return Checkpoint(path, [path / SINGLE])
+    pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise UnsupportedFormat(f"{path} holds only pickles ({', '.join(pickles)}); loading one runs code: save it as safetensors first")
+    raise CheckpointNotFound(f"{path}: neither {SINGLE} nor {INDEX} in this folder")
+
+
+def sha256_of(*files: Path) -> str:
+    """Return the sha256 of files' contents; of more than one file, the sha256 of their digests' lines."""
+    digests = []
+    for file in files:
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _open(file: Path) -> safe_open:
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise CorruptCheckpoint(f"{file} is not a whole safetensors file: {error}") from error
+    except OSError as error:
+        raise CheckpointNotFound(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _shards(index: Path) -> list[Path]:
+    """Return the shards that an index names, once it is sure that they lie in its folder and hold what it says."""
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptCheckpoint(f"{index} is not a safetensors index with a weight_map: {error!r}") from error
+    folder = index.parent
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise UnsafePath(f"{index} names the shard {name!r}, which is not a plain file name in {folder}")
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise CorruptCheckpoint(f"{index} names shards that are not there: {', '.join(absent)}")
+    held = Checkpoint(folder, [folder / name for name in names])
+    lost = [name for name, file in weight_map.items() if held.file_of.get(name) != folder / file]
+    if lost or len(held) != len(weight_map):
+        stray = [name for name in held if name not in weight_map]
+        raise CorruptCheckpoint(f"{index} and its shards disagree on: {', '.join(map(repr, lost + stray))}")
+    return held.files

@@ -1,0 +1,166 @@
+"""``suture``: the commands."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from suture.cli import console
+from suture.errors import InvalidHyperparameter, SutureError
+
+app = typer.Typer(
+    name="suture",
+    help="Turn many fine-tuned experts of one backbone into one multi-task model that is as good as the experts.",
+    epilog="Start with: suture demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe in YAML; `suture demo --show-recipe` prints one to start from."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; it appears whole or not at all.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the output folder if Suture wrote it.")]
+Merged = Annotated[
+    Path | None,
+    typer.Option("--merged", help="A merged model folder to look at in place of merging by the recipe's first method."),
+]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001  read by main()
+) -> None:
+    """Print the version when asked to."""
+    if version:
+        from suture import __version__
+
+        console.out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    suite: Annotated[str, typer.Argument(help="An embedded suite.")] = "nlp8",
+    out: Out = Path("out/demo"),
+    replace: Replace = False,
+    show_recipe: Annotated[bool, typer.Option("--show-recipe", help="Print the suite's recipe and exit.")] = False,
+) -> None:
+    """Run an embedded suite: eight real experts become one model, before and after surgery."""
+    from suture.experiment import demo_recipe_file, read_recipe
+
+    file = demo_recipe_file(suite)
+    if show_recipe:
+        console.out.print(file.read_text(encoding="utf-8"), end="", markup=False, soft_wrap=True)
+        return
+    _run_and_show(read_recipe(file), out, replace=replace)
+
+
+@app.command()
+def run(recipe: RecipeFile, out: Out, replace: Replace = False) -> None:
+    """Run a recipe: merge, encode, operate, evaluate; tables, figures and weights go to the output folder."""
+    from suture.experiment import read_recipe
+
+    _run_and_show(read_recipe(recipe), out, replace=replace)
+
+
+@app.command()
+def merge(
+    method: Annotated[str, typer.Argument(help="One of `suture methods`.")],
+    experts: Annotated[list[Path], typer.Argument(help="Model folders, safetensors files or PEFT LoRA adapter folders.")],
+    base: Annotated[Path, typer.Option("--base", help="The folder or safetensors file that all experts were fine-tuned from.")],
+    out: Out,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter of the method; may be repeated."),
+    ] = None,
+    replace: Replace = False,
+) -> None:
+    """Merge experts into one model folder, tensor by tensor, whatever their size."""
+    from suture.checkpoints import check_output, open_checkpoint, open_expert
+    from suture.merging import make_method, merge_to_folder
+
+    chosen = make_method(method, dict(map(_setting, settings or [])))
+    check_output(out, replace=replace)
+    origin = open_checkpoint(base)
+    sources = [open_expert(origin, expert) for expert in experts]
+    with console.progress_stage(f"Merging: {chosen.name}", origin.elements) as progress:
+        merge_to_folder(chosen, origin, sources, out, replace=replace, progress=progress)
+    console.show_written(out)
+
+
+@app.command()
+def bias(recipe: RecipeFile, merged: Merged = None) -> None:
+    """Show how far a merged model's representations have drifted from each expert's (Eq. 1)."""
+    from suture.experiment import measure_only, read_recipe
+
+    console.show_results(measure_only(read_recipe(recipe), merged, stage=console.progress_stage), ("bias_l1", "bias_mean_abs"))
+
+
+@app.command()
+def operate(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The surgery file to write.")],
+    merged: Merged = None,
+) -> None:
+    """Fit the surgery of a merged model, without labels, and write it as safetensors (the recipe's first seed)."""
+    from suture.experiment import operate_only, read_recipe
+
+    operate_only(read_recipe(recipe), merged, out, stage=console.progress_stage)
+    console.show_written(out)
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeFile,
+    merged: Merged = None,
+    surgery: Annotated[Path | None, typer.Option("--surgery", help="A surgery file written by `suture operate`.")] = None,
+) -> None:
+    """Show accuracy and bias of base, experts and merged model, with surgery where a file is given."""
+    from suture.experiment import measure_only, read_recipe
+
+    results = measure_only(read_recipe(recipe), merged, surgery, baselines_too=True, stage=console.progress_stage)
+    console.show_results(results, ("accuracy", "bias_mean_abs"))
+
+
+@app.command()
+def methods() -> None:
+    """List the merging methods with their hyperparameters, defaults and papers."""
+    from suture.merging import METHODS
+    from suture.report.tables import methods_table
+
+    console.out.print(methods_table(METHODS))
+
+
+def main() -> None:
+    """Run the command line; an error of ours prints its message and exits with its class's code."""
+    try:
+        app(standalone_mode=True)
+    except SutureError as error:
+        if "--debug" in sys.argv:
+            raise
+        console.show_error(str(error))
+        sys.exit(error.exit_code)
+
+
+def _run_and_show(recipe: object, out: Path, *, replace: bool) -> None:
+    from suture.experiment import Recipe
+    from suture.experiment import run as run_experiment
+
+    assert isinstance(recipe, Recipe)  # noqa: S101
+    outcome = run_experiment(recipe, out, replace=replace, stage=console.progress_stage)
+    console.show_results(outcome.results, ("accuracy", "bias_mean_abs"))
+    console.show_notes(outcome.notes)
+    console.show_written(outcome.out)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InvalidHyperparameter(f"--set takes NAME=VALUE, not {text!r}")
+    return name, value

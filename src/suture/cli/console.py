@@ -1,0 +1,65 @@
+"""What the terminal shows: progress, tables, notes, errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from suture.types import Progress as Advance
+
+if TYPE_CHECKING:
+    from suture.evaluation import Results
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress_stage(name: str, units: int) -> Iterator[Advance]:
+    """Show one piece of long work as a bar that stays, with its time, when it is done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        task = bars.add_task(f"{name:<44.44}", total=units or None)
+
+        def advance(count: int) -> None:
+            bars.advance(task, count)
+
+        yield advance
+        bars.update(task, total=units or 1, completed=units or 1)
+
+
+def show_results(results: "Results", metrics: tuple[str, ...]) -> None:
+    """Print a table per metric."""
+    from suture.report.tables import terminal_table
+
+    for metric in metrics:
+        out.print()
+        out.print(terminal_table(results, metric))
+
+
+def show_notes(notes: list[str]) -> None:
+    """Print what a reader must know to read the tables."""
+    out.print()
+    for note in notes:
+        out.print(f"• {escape(note)}")
+
+
+def show_written(path: Path) -> None:
+    """Say where the result lies."""
+    out.print(f"\nWritten to [bold]{escape(str(path))}[/bold]")
+
+
+def show_error(message: str) -> None:
+    """Print an error in red on the error stream; control characters, which a hostile file may smuggle in, are shown as escapes."""
+    safe = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in message)
+    err.print(f"[bold red]error:[/bold red] {escape(safe)}", soft_wrap=True)

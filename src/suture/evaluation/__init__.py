@@ -1,0 +1,6 @@
+"""Floor 3: evaluation, and the rows that results are kept in."""
+
+from suture.evaluation.accuracy import accuracy
+from suture.evaluation.records import AVERAGE, COLUMNS, Record, Results, Spread
+
+__all__ = ["AVERAGE", "COLUMNS", "Record", "Results", "Spread", "accuracy"]

@@ -1,0 +1,188 @@
+"""Recipes: what to merge, operate and evaluate, in YAML; checked whole before any weight is read.
+
+::
+
+    name: reviews                       # free text, the "suite" column of the results
+    base: ./bert-base                   # or  suite: nlp8  in place of base, backbone and tasks
+    backbone: {pooling: mean, max_length: 128}
+    tasks:
+      - name: films
+        expert: ./experts/films         # a model folder, a safetensors file or a PEFT LoRA adapter
+        calibration: films/unlabelled.csv
+        test: films/test.parquet
+        head: {support: films/few-per-class.csv}      # prototypes; or {file: heads.safetensors}
+    merges:
+      - weight_averaging
+      - {method: task_arithmetic, scale: 0.3}
+    calibration: {mode: held-out, samples: 256}
+    surgery: {rank: 16, iterations: 500}
+    seeds: [0, 1, 2]
+
+Paths are relative to the recipe's folder.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from suture.backbones import Pooling
+from suture.errors import InvalidRecipe
+from suture.merging import MergingMethod, make_method
+from suture.surgery import Schedule
+
+Mode = Literal["held-out", "transductive"]
+
+
+def _method(value: object) -> MergingMethod:
+    """Read ``ties`` or ``{method: ties, density: 0.2}``."""
+    if isinstance(value, MergingMethod):
+        return value
+    settings = {"method": value} if isinstance(value, str) else value
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("method"), str):
+        raise ValueError("expected the name of a method, or a mapping with the key 'method'")  # noqa: TRY004
+    return make_method(settings["method"], {key: value for key, value in settings.items() if key != "method"})
+
+
+Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(str)]
+
+
+class Strict(BaseModel):
+    """A part of a recipe: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackboneRecipe(Strict):
+    """How the encoder makes one representation of a text."""
+
+    pooling: Pooling = "mean"
+    max_length: int = Field(128, ge=1)
+
+
+class HeadRecipe(Strict):
+    """A frozen head: prototypes of a few labelled samples under the base, or a file that Suture wrote."""
+
+    support: Path | None = None
+    file: Path | None = None
+    scale: float = Field(20.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.support is None) == (self.file is None):
+            raise ValueError("give either 'support' (a few labelled samples per class) or 'file' (a heads file)")
+        return self
+
+
+class TaskRecipe(Strict):
+    """A task of the user's own."""
+
+    name: str = Field(min_length=1)
+    expert: Path
+    test: Path
+    head: HeadRecipe
+    calibration: Path | None = None
+    classes: list[str] | None = None
+    text: str = "text"
+    label: str = "label"
+
+
+class CalibrationRecipe(Strict):
+    """The unlabelled samples that surgery is fitted on; ``samples`` of each task, or all when it is None."""
+
+    mode: Mode = "held-out"
+    samples: int | None = Field(None, ge=1)
+
+
+class SurgeryRecipe(Strict):
+    """The fit of the paper; see :class:`suture.surgery.Schedule`."""
+
+    rank: int = Field(16, ge=1)
+    iterations: int = Field(500, ge=1)
+    steps_per_iteration: int = Field(2, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+
+    def schedule(self) -> Schedule:
+        """Return the schedule that these numbers describe."""
+        return Schedule(**self.model_dump())
+
+
+class Recipe(Strict):
+    """A whole experiment."""
+
+    name: str = "unnamed"
+    suite: str | None = None
+    base: Path | None = None
+    backbone: BackboneRecipe = BackboneRecipe()
+    tasks: list[TaskRecipe] = []
+    merges: list[Method] = Field(min_length=1)
+    calibration: CalibrationRecipe = CalibrationRecipe()
+    surgery: SurgeryRecipe = SurgeryRecipe()
+    test_samples: int | None = Field(None, ge=1)
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.suite is None) == (self.base is None and not self.tasks):
+            raise ValueError("give either 'suite', or 'base' and 'tasks'")
+        if self.suite is None and not (self.base and self.tasks):
+            raise ValueError("'base' and 'tasks' go together")
+        for kind, values in (
+            ("task names", [task.name for task in self.tasks]),
+            ("seeds", self.seeds),
+            ("merges", list(map(str, self.merges))),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
+        if self.calibration.mode == "held-out" and (bare := [task.name for task in self.tasks if task.calibration is None]):
+            raise ValueError(f"held-out calibration needs a 'calibration' file; missing for: {', '.join(bare)}")
+        return self
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Read and check a recipe, and make its paths absolute.
+
+    Raises :class:`InvalidRecipe` naming file and key, or :class:`suture.errors.UnknownName` for a misspelt method.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRecipe(f"{file} cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRecipe(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InvalidRecipe(f"{file}: expected keys such as 'base', 'tasks' and 'merges', found {type(content).__name__}")
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidRecipe(f"{file}: {'; '.join(_explain(fault) for fault in error.errors())}") from error
+    anchored: Recipe = _anchored(recipe, file.parent)
+    return anchored
+
+
+def _explain(fault: Any) -> str:
+    where = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(str(fault["loc"][-1]), _keys(), n=1)
+        return f"unknown key '{where}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    return f"'{where}': {fault['msg']}" if where else str(fault["msg"])
+
+
+def _keys() -> list[str]:
+    parts = (Recipe, BackboneRecipe, HeadRecipe, TaskRecipe, CalibrationRecipe, SurgeryRecipe)
+    return [key for part in parts for key in part.model_fields]
+
+
+def _anchored(part: Any, folder: Path) -> Any:
+    """Return a part of a recipe with every path in it made absolute."""
+    if isinstance(part, Path):
+        return folder.absolute() / part
+    if isinstance(part, list):
+        return [_anchored(item, folder) for item in part]
+    if isinstance(part, Strict):
+        return part.model_copy(update={key: _anchored(getattr(part, key), folder) for key in type(part).model_fields})
+    return part

@@ -1,0 +1,173 @@
+"""A whole experiment, from recipe to output folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from suture.backbones import save_heads
+from suture.checkpoints import Manifest, check_output, sha256_of, staged_folder
+from suture.checkpoints.writing import write_text
+from suture.evaluation import Record, Results
+from suture.experiment import pipeline
+from suture.experiment.pipeline import SURGERY, Representations
+from suture.experiment.recipe import Recipe
+from suture.experiment.setting import Setting, prepare
+from suture.merging import MergingMethod
+from suture.report.figures import accuracy_figure, bias_figure, save_figure, tsne_figure
+from suture.report.tables import METRICS, csv_table, markdown_report, tidy_csv
+from suture.representation import project
+from suture.surgery import save_surgery
+from suture.types import Stage, silent
+
+LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
+PLOTTED_SAMPLES = 60
+"""Samples per task and model in the t-SNE picture: more only hide one another."""
+
+
+@dataclass
+class Outcome:
+    """What an experiment found, and where it lies."""
+
+    out: Path
+    results: Results
+    notes: list[str] = field(default_factory=list)
+
+
+def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage = silent) -> Outcome:
+    """Merge, encode, operate, measure; write everything to ``out`` or nothing at all.
+
+    Raises any :class:`suture.errors.SutureError`; then ``out`` is as it was.
+    """
+    out = Path(out)
+    check_output(out, replace=replace)
+    with stage("Preparing experts", len(recipe.tasks)) as progress:
+        setting = prepare(recipe, progress)
+    manifest = Manifest(
+        settings=recipe.model_dump(mode="json"),
+        libraries={name: version(name) for name in LIBRARIES},
+        inputs=_inputs(setting, recipe),
+    )
+    with staged_folder(out, manifest, replace=replace) as folder:
+        representations = Representations(setting, stage)
+        records = baselines(setting, recipe, representations)
+        save_heads(folder / "heads.safetensors", setting.heads)
+        for method in recipe.merges:
+            records += _merge_and_operate(setting, recipe, method, folder, representations, stage)
+        results = Results(records)
+        notes = describe(setting, recipe, results)
+        _write_tables(folder, results, notes, recipe)
+        _draw(folder, setting, recipe, representations, results, stage)
+    return Outcome(out, results, notes)
+
+
+def baselines(setting: Setting, recipe: Recipe, representations: Representations) -> list[Record]:
+    """Measure the base and the experts under the same heads."""
+    expert = representations.individual("test")
+    pretrained = pipeline.measure(setting, recipe, "pretrained", representations.shared("pretrained", setting.base, "test"), expert)
+    return [*pretrained, *pipeline.measure(setting, recipe, "individual", expert)]
+
+
+def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
+    """Return what a reader must know to read the tables, and what they say in a sentence."""
+    mode, seeds = recipe.calibration.mode, len(recipe.seeds)
+    samples = recipe.calibration.samples or "all"
+    test = round(fmean(len(task.split("test")) for task in setting.tasks))
+    notes = [
+        f"{setting.name}: base {setting.base.path.name}, {len(setting.tasks)} experts; {test} test samples a task on average.",
+        f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples a task; "
+        f"mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
+    ]
+    for merge in results.merges:
+        closed, before, after = (results.gap_closed(merge, SURGERY), *_averages(results, merge))
+        share = "" if closed is None else f", {closed:.0%} of the gap to the individual experts closed"
+        notes.append(f"{merge}: {before:.1f} % without surgery, {after:.1f} % with it{share}.")
+    return notes
+
+
+def _averages(results: Results, merge: str) -> tuple[float, float]:
+    spreads = [results.spread((merge, kind), "accuracy", scale=100) for kind in ("none", SURGERY)]
+    return tuple(spread.mean if spread else float("nan") for spread in spreads)  # type: ignore[return-value]
+
+
+def _merge_and_operate(
+    setting: Setting,
+    recipe: Recipe,
+    method: MergingMethod,
+    folder: Path,
+    representations: Representations,
+    stage: Stage,
+) -> list[Record]:
+    name = str(method)
+    merged = pipeline.merge(setting, method, folder / "merged" / place_of(recipe, method), stage)
+    test, expert = representations.shared(name, merged, "test"), representations.individual("test")
+    surgeries = pipeline.operate(setting, recipe, name, merged, representations, stage)
+    (folder / "surgery").mkdir(exist_ok=True)
+    for seed, surgery in surgeries.items():
+        save_surgery(folder / "surgery" / f"{place_of(recipe, method)}-seed{seed}.safetensors", surgery)
+    representations.surgeries[name] = surgeries[recipe.seeds[0]]
+    return [
+        *pipeline.measure(setting, recipe, name, test, expert),
+        *pipeline.measure(setting, recipe, name, test, expert, surgeries),
+    ]
+
+
+def place_of(recipe: Recipe, method: MergingMethod) -> str:
+    """Return the folder name of one merge: the method's, numbered when it occurs with several settings."""
+    alike = [other for other in recipe.merges if other.name == method.name]
+    return method.name if len(alike) == 1 else f"{method.name}-{alike.index(method) + 1}"
+
+
+def _write_tables(folder: Path, results: Results, notes: list[str], recipe: Recipe) -> None:
+    write_text(folder / "results.csv", tidy_csv(results))
+    write_text(folder / "table.md", markdown_report(results, notes))
+    for metric in METRICS:
+        write_text(folder / f"table_{metric}.csv", csv_table(results, metric))
+    summary: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json"),
+        "notes": notes,
+        "gap_closed": {},
+        "records": [],
+    }
+    summary["gap_closed"] = {merge: results.gap_closed(merge, SURGERY) for merge in results.merges}
+    summary["records"] = [vars(record) for record in results.records]
+    write_text(folder / "results.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def _draw(folder: Path, setting: Setting, recipe: Recipe, representations: Representations, results: Results, stage: Stage) -> None:
+    """Draw the first merge of the recipe."""
+    merge = str(recipe.merges[0])
+    figures = folder / "figures"
+    figures.mkdir()
+    with stage("Drawing", 3) as progress:
+        save_figure(lambda: accuracy_figure(results, merge, SURGERY), figures / "accuracy")
+        progress(1)
+        save_figure(lambda: bias_figure(results, merge, SURGERY), figures / "bias")
+        progress(1)
+        planes = _planes(setting, representations, merge, recipe.seeds[0])
+        save_figure(lambda: tsne_figure(planes, [name for name in planes if name != "individual"]), figures / "tsne")
+        progress(1)
+
+
+def _planes(setting: Setting, representations: Representations, merge: str, seed: int) -> dict[str, dict[str, Tensor]]:
+    """Place experts', merged and operated representations of some test samples of every task in one plane."""
+    merged, surgery = representations.known(merge, "test"), representations.surgeries[merge]
+    tasks = [task.name for task in setting.tasks]
+    models: Mapping[str, Mapping[str, Tensor]] = {
+        "individual": representations.individual("test"),
+        merge: merged,
+        f"{merge} + surgery": {task: surgery(task, merged[task]) for task in tasks},
+    }
+    placed = iter(project([encoded[task][:PLOTTED_SAMPLES] for encoded in models.values() for task in tasks], seed))
+    return {model: {task: next(placed) for task in tasks} for model in models}
+
+
+def _inputs(setting: Setting, recipe: Recipe) -> dict[str, str]:
+    weights = {str(own.path): own.digest for own in (setting.base, *setting.experts.values())}
+    named = [file for task in recipe.tasks for file in (task.test, task.calibration, task.head.support, task.head.file) if file]
+    return weights | {str(file): sha256_of(file) for file in named}

@@ -1,0 +1,36 @@
+"""Floor 2: merging. One method, one file; ``METHODS`` lists them, the driver runs any of them."""
+
+from collections.abc import Mapping
+
+from suture.merging import method as contract
+from suture.merging.driver import merge_tensors, merge_to_folder
+from suture.merging.method import MergingMethod, Paper
+from suture.merging.task_arithmetic import TaskArithmetic
+from suture.merging.ties import Ties
+from suture.merging.weight_averaging import WeightAveraging
+
+METHODS: dict[str, type[MergingMethod]] = {kind.name: kind for kind in (WeightAveraging, TaskArithmetic, Ties)}
+"""Every merging method by its name."""
+
+__all__ = [
+    "METHODS",
+    "MergingMethod",
+    "Paper",
+    "TaskArithmetic",
+    "Ties",
+    "WeightAveraging",
+    "make_method",
+    "merge_tensors",
+    "merge_to_folder",
+]
+
+
+def make_method(name: str, settings: Mapping[str, object] | None = None) -> MergingMethod:
+    """Make a merging method from its name and hyperparameters.
+
+    Raises :class:`suture.errors.UnknownName` or :class:`suture.errors.InvalidHyperparameter`.
+
+    >>> str(make_method("task_arithmetic", {"scale": "0.4"}))
+    'task_arithmetic(scale=0.4)'
+    """
+    return contract.make_method(METHODS, name, settings or {})

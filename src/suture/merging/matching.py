@@ -1,0 +1,62 @@
+"""What must hold between a base and its experts before a single weight is merged."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from suture.checkpoints import TensorSpec, Weights
+from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
+
+LISTED = 8
+
+
+def check_experts(base: Weights, experts: Sequence[Weights]) -> None:
+    """Raise :class:`IncompatibleExperts`, with the whole difference, unless all hold the same tensors as the base.
+
+    Raises :class:`UsageError` when there is no expert at all.
+    """
+    if not experts:
+        raise UsageError("there is nothing to merge: give at least one expert")
+    for expert in experts:
+        if differences := _differences(base.specs, expert.specs):
+            shown = "\n  ".join(differences[:LISTED])
+            more = f"\n  … and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
+            raise IncompatibleExperts(f"{expert.path} is not an expert of {base.path}:\n  {shown}{more}")
+
+
+def check_finite(name: str, block: Tensor, base: Weights, experts: Sequence[Weights]) -> None:
+    """Raise :class:`NonFiniteTensor`, naming file, tensor, first index and count, if a block of task vectors holds NaN or Inf."""
+    # A sum is finite only if every term is, and costs a fraction of testing them one by one.
+    if bool(block.sum().isfinite()) or bool(block.isfinite().all()):
+        return
+    for weights in (base, *experts):
+        bad = ~weights[name].isfinite()
+        if bad.any():
+            first = tuple(bad.nonzero()[0].tolist())
+            raise NonFiniteTensor(f"{weights.path}: tensor {name!r} holds {int(bad.sum())} NaN or Inf, the first at index {first}")
+    raise NonFiniteTensor(f"tensor {name!r}: the experts differ from the base by more than {block.dtype} can hold")
+
+
+def check_buffer(name: str, base: Weights, experts: Sequence[Weights]) -> None:
+    """Raise :class:`IncompatibleExperts` when an integer or boolean tensor, which cannot be averaged, is not the same everywhere."""
+    for expert in experts:
+        if not torch.equal(base[name], expert[name]):
+            raise IncompatibleExperts(
+                f"{expert.path}: the {base.specs[name].dtype} tensor {name!r} differs from the base, and cannot be merged"
+            )
+
+
+def _differences(base: Mapping[str, TensorSpec], expert: Mapping[str, TensorSpec]) -> list[str]:
+    missing = [f"missing tensor {name!r}" for name in base if name not in expert]
+    extra = [f"extra tensor {name!r}" for name in expert if name not in base]
+    other = [
+        f"tensor {name!r}: expected {_show(spec)}, found {_show(expert[name])}"
+        for name, spec in base.items()
+        if name in expert and expert[name] != spec
+    ]
+    return missing + extra + other
+
+
+def _show(spec: TensorSpec) -> str:
+    return f"{list(spec.shape)} {str(spec.dtype).removeprefix('torch.')}"

@@ -1,0 +1,73 @@
+"""Ties-Merging: trim, elect sign, merge what agrees."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from suture.merging.method import Blocks, MergingMethod, Paper, Statistics, require
+from suture.merging.selection import kept_count, magnitude_thresholds
+
+
+@dataclass(frozen=True)
+class Ties(MergingMethod):
+    """θ_m = θ_0 + λ · merge(elect(trim(τ_1 … τ_T))).
+
+    - *trim*: each expert keeps the ``density`` largest |τ_t| (elements equal to the smallest kept one stay too), the rest become 0;
+    - *elect*: γ = sign(Σ_t trimmed τ_t), element by element;
+    - *merge*: the sum (``merge_rule="sum"``, "dis-sum", as the vision papers use it) or the mean ("mean", "dis-mean", over the experts
+      that kept the element) of the trimmed values whose sign is γ; λ = ``scale``.
+
+    ``scope="model"`` ranks the elements of the whole model together, as the paper does; ``scope="tensor"`` ranks each tensor by
+    itself, as mergekit and PEFT do, which keeps the wrong tensors when layers moved by different amounts.
+
+    Source: Yadav et al., 2023, *TIES-Merging*, arXiv 2306.01708.
+
+    >>> vectors = torch.tensor([[4.0, -1.0, 3.0], [2.0, 0.5, -5.0]])
+    >>> Ties(density=0.67, scale=1.0, scope="tensor").combine(vectors, None)
+    tensor([ 6.,  0., -5.])
+    """
+
+    name: ClassVar[str] = "ties"
+    paper: ClassVar[Paper] = Paper("TIES-Merging", "2306.01708", 2023)
+
+    density: float = 0.2
+    scale: float = 0.3
+    scope: str = "model"
+    merge_rule: str = "sum"
+
+    def __post_init__(self) -> None:
+        require(0 < self.density <= 1, f"density must be in (0, 1], not {self.density}")
+        require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
+        require(self.scope in {"model", "tensor"}, f"scope must be 'model' or 'tensor', not {self.scope!r}")
+        require(self.merge_rule in {"sum", "mean"}, f"merge_rule must be 'sum' or 'mean', not {self.merge_rule!r}")
+
+    @property
+    def elementwise(self) -> bool:  # type: ignore[override]
+        """Ranking inside a tensor needs the whole tensor."""
+        return self.scope == "model"
+
+    def scan(self, blocks: Blocks, size: int, experts: int) -> Statistics:
+        """Return each expert's smallest kept magnitude, shape ``(T,)``; nothing when tensors are ranked by themselves."""
+        if self.scope == "tensor" or size == 0:
+            return None
+        return magnitude_thresholds(blocks, size, experts, kept_count(self.density, size))
+
+    def combine(self, task_vectors: Tensor, statistics: Statistics) -> Tensor:
+        """Return λ times the disjoint merge of the trimmed task vectors."""
+        if task_vectors[0].numel() == 0:
+            return task_vectors[0]
+        rows = task_vectors.flatten(1) if task_vectors.dim() > 1 else task_vectors.unsqueeze(1)
+        magnitudes = rows.abs()
+        if statistics is None:
+            keep = kept_count(self.density, rows.shape[1])
+            statistics = magnitudes.topk(keep, dim=1).values[:, -1]
+        trimmed = torch.where(magnitudes >= statistics[:, None].to(rows.dtype), rows, 0)
+        elected = trimmed.sum(dim=0).sign()
+        agreeing = trimmed.mul_(trimmed.sign() == elected)
+        merged = agreeing.sum(dim=0)
+        if self.merge_rule == "mean":
+            merged /= (agreeing != 0).sum(dim=0).clamp_(min=1)
+        return merged.mul_(self.scale).reshape(task_vectors.shape[1:])

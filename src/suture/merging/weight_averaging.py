@@ -1,0 +1,27 @@
+"""Weight averaging: the mean of the experts' weights."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from suture.merging.method import MergingMethod, Paper, Statistics
+
+
+@dataclass(frozen=True)
+class WeightAveraging(MergingMethod):
+    """θ_m = (1/T) Σ_t θ_t = θ_0 + (1/T) Σ_t τ_t.
+
+    Source: Wortsman et al., 2022, *Model soups*, arXiv 2203.05482 (uniform soup).
+
+    >>> import torch
+    >>> WeightAveraging().combine(torch.tensor([[1.0, 0.0], [3.0, 1.0]]), None)
+    tensor([2.0000, 0.5000])
+    """
+
+    name: ClassVar[str] = "weight_averaging"
+    paper: ClassVar[Paper] = Paper("Model soups", "2203.05482", 2022)
+
+    def combine(self, task_vectors: Tensor, statistics: Statistics) -> Tensor:  # noqa: ARG002
+        """Return the mean over the first dimension."""
+        return task_vectors.mean(dim=0)

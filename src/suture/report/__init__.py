@@ -1,0 +1,1 @@
+"""Floor 4: tables and figures."""

@@ -1,0 +1,7 @@
+"""Floor 2: representations, their bias, their pictures' coordinates."""
+
+from suture.representation.bias import Bias, representation_bias
+from suture.representation.extract import encode, encode_cached
+from suture.representation.projection import project
+
+__all__ = ["Bias", "encode", "encode_cached", "project", "representation_bias"]

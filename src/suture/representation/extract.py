@@ -1,0 +1,80 @@
+"""Representations, computed once per weights and texts and kept on disk."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from suture.backbones import TextBackbone
+from suture.checkpoints import cache_folder
+from suture.errors import DataError
+from suture.types import Progress, no_progress
+
+TOKENS_PER_BATCH = 4096
+"""Padded tokens per forward pass: enough to keep the matrix products busy, few enough for a processor's cache."""
+
+
+def encode(backbone: TextBackbone, texts: Sequence[str], progress: Progress = no_progress) -> Float[Tensor, "n k"]:
+    """Return the representations of texts, in their order; batches are of texts of like length. ``progress`` counts texts.
+
+    Raises :class:`DataError` when there is no text.
+    """
+    if not texts:
+        raise DataError("there are no texts to encode")
+    tokens = backbone.tokenize(texts)
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    rows: list[Tensor] = []
+    with torch.no_grad():
+        for batch in _batches(order, tokens):
+            rows.append(backbone.represent([tokens[i] for i in batch]))
+            progress(len(batch))
+    encoded = torch.cat(rows)
+    return torch.empty_like(encoded).index_copy_(0, torch.tensor(order), encoded)
+
+
+def encode_cached(
+    backbone: TextBackbone, texts: Sequence[str], progress: Progress = no_progress, folder: Path | None = None
+) -> Float[Tensor, "n k"]:
+    """Return :func:`encode`'s result, from the cache when the same weights have met the same texts before.
+
+    The key is the digest of weights, configuration, tokenizer, pooling and texts, so a changed input is never mistaken; files
+    appear whole or not at all, so processes may share the folder.
+    """
+    key = hashlib.sha256("\0".join([backbone.digest, *texts]).encode()).hexdigest()
+    file = (folder or cache_folder()) / "representations" / key[:2] / f"{key}.safetensors"
+    try:
+        z = load_file(file)["z"]
+    except (OSError, SafetensorError, KeyError):
+        z = encode(backbone, texts, progress)
+        _store(file, z)
+    else:
+        progress(len(texts))
+    return z
+
+
+def _batches(order: list[int], tokens: list[list[int]]) -> list[list[int]]:
+    """Cut an order by length into batches of at most ``TOKENS_PER_BATCH`` padded tokens."""
+    batches: list[list[int]] = [[]]
+    for i in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(tokens[i]) > TOKENS_PER_BATCH:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def _store(file: Path, z: Tensor) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    os.close(descriptor)
+    try:
+        save_file({"z": z}, name)
+        Path(name).replace(file)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,19 @@
+"""Suites that come with the package."""
+
+from collections.abc import Callable
+
+from suture.errors import UnknownName
+from suture.tasks.suites import nlp8
+from suture.tasks.suites.suite import Suite
+from suture.types import Progress, no_progress
+
+SUITES: dict[str, Callable[[Progress], Suite]] = {"nlp8": nlp8.load}
+
+__all__ = ["SUITES", "Suite", "load_suite"]
+
+
+def load_suite(name: str, progress: Progress = no_progress) -> Suite:
+    """Return a suite by name; ``progress`` counts experts made ready. Raises :class:`UnknownName` for a name that does not exist."""
+    if name not in SUITES:
+        raise UnknownName("suite", name, SUITES)
+    return SUITES[name](progress)

@@ -1,0 +1,60 @@
+"""A suite: a base, its experts and their tasks, ready to run."""
+
+import json
+import lzma
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from suture.checkpoints import Checkpoint, cache_folder, sha256_of
+from suture.errors import OutputExists
+from suture.tasks.suites.packing import unpack_expert
+from suture.tasks.task import Split, Task
+from suture.types import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks whose experts share a base; ``experts`` maps each task's name to its checkpoint folder.
+
+    Heads are cosine prototypes, under the base, of the tasks' ``support`` splits, with ``head_scale`` as their logit scale.
+    """
+
+    name: str
+    base: Path
+    experts: Mapping[str, Path]
+    tasks: Sequence[Task]
+    max_length: int
+    head_scale: float
+
+
+def read_tasks(folder: Path) -> list[Task]:
+    """Read the tasks that a folder's ``provenance.json`` describes, each from its ``<task>.jsonl.xz``."""
+    described = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["tasks"]
+    return [_read_task(folder / f"{task['name']}.jsonl.xz", task["name"], task["labels"]) for task in described]
+
+
+def unpack_experts(suite: str, packed: Mapping[str, Path], base: Checkpoint, progress: Progress = no_progress) -> dict[str, Path]:
+    """Unpack experts into the cache, each once per packed file and base; ``progress`` counts experts."""
+    experts = {}
+    for task, file in packed.items():
+        out = cache_folder() / "suites" / suite / f"{sha256_of(file)[:12]}-{base.digest[:12]}" / task
+        if not out.is_dir():
+            with suppress(OutputExists):  # another process was faster
+                unpack_expert(file, base, out)
+        experts[task] = out
+        progress(1)
+    return experts
+
+
+def _read_task(file: Path, name: str, classes: Sequence[str]) -> Task:
+    rows: dict[str, list[tuple[str, int]]] = {}
+    with lzma.open(file, "rt", encoding="utf-8") as stream:
+        for line in stream:
+            row = json.loads(line)
+            rows.setdefault(row["split"], []).append((row["text"], row["label"]))
+    splits = {split: Split([text for text, _ in found], torch.tensor([label for _, label in found])) for split, found in rows.items()}
+    return Task(name, tuple(classes), splits)

@@ -1,0 +1,59 @@
+"""A task: a name, its classes, and named splits of inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor
+
+from suture.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs and, where they are known, their labels.
+
+    Raises :class:`DataError` when it is empty, or there are not as many labels as texts.
+    """
+
+    texts: Sequence[str]
+    labels: Int[Tensor, " n"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise DataError("a split needs at least one sample")
+        if self.labels is not None and len(self.labels) != len(self.texts):
+            raise DataError(f"{len(self.texts)} texts, but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def known_labels(self) -> Int[Tensor, " n"]:
+        """Return the labels; raises :class:`DataError` when the split has none."""
+        if self.labels is None:
+            raise DataError("this split has no labels, and labels are needed here")
+        return self.labels
+
+    def take(self, indices: Int[Tensor, " m"]) -> "Split":
+        """Return the samples at the given places.
+
+        >>> Split(["a", "b"], torch.tensor([0, 1])).take(torch.tensor([1])).texts
+        ['b']
+        """
+        chosen = indices.tolist()
+        return Split([self.texts[i] for i in chosen], None if self.labels is None else self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task. The calibration split is disjoint from the test split unless the task says otherwise."""
+
+    name: str
+    classes: Sequence[str]
+    splits: Mapping[str, Split]
+
+    def split(self, name: str) -> Split:
+        """Return a split; raises :class:`DataError` with the splits there are."""
+        if name not in self.splits:
+            raise DataError(f"task {self.name!r} has no split {name!r}; it has {', '.join(self.splits) or 'none'}")
+        return self.splits[name]

@@ -1,0 +1,20 @@
+"""How work reports itself: the callables that long-running functions accept. Nothing heavy is imported here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+Progress = Callable[[int], None]
+"""Called with the number of units of work just finished."""
+
+Stage = Callable[[str, int], AbstractContextManager[Progress]]
+"""Announces a piece of long work, by name and number of units, and gives the callable that counts them."""
+
+
+def no_progress(_: int) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def silent(_name: str, _units: int) -> Iterator[Progress]:
+    """Announce nothing."""
+    yield no_progress
