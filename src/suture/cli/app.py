@@ -15,6 +15,7 @@ app = typer.Typer(
     epilog="Start with: suture demo",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

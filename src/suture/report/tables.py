@@ -13,7 +13,11 @@ from suture.merging import MergingMethod
 if TYPE_CHECKING:
     from rich.table import Table
 
-METRICS = {"accuracy": ("accuracy, %", 100.0, ".1f"), "bias_mean_abs": ("representation bias, mean |ΔZ|", 1.0, ".4f")}
+METRICS = {
+    "accuracy": ("accuracy, %", 100.0, ".1f"),
+    "bias_l1": ("representation bias, (1/N) ‖ΔZ‖₁", 1.0, ".2f"),
+    "bias_mean_abs": ("representation bias, mean |ΔZ|", 1.0, ".4f"),
+}
 """What a table may show: its caption, a factor and a number format."""
 
 

@@ -1,0 +1,144 @@
+"""The command line, as a subprocess."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+
+def suture(*arguments: object, fails: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-m", "suture", *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == fails, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def change(recipe: Path, **entries: object) -> Path:
+    content = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump(content | entries))
+    return recipe
+
+
+def test_a_recipe_of_ones_own_runs_to_its_tables(recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = suture("run", recipe_file, "-o", out)
+    for shown in ("pretrained", "individual", "task_arithmetic(scale=0.3) + surgery", "weight_averaging", "average", "bias"):
+        assert shown in " ".join(done.stdout.split())
+    with (out / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == "suite merge surgery rank calibration samples seed task metric value".split()
+    assert {row["suite"] for row in rows} == {"tiny"}
+    operated = [row for row in rows if row["surgery"] == "surgery"]
+    assert {(row["rank"], row["calibration"], row["samples"]) for row in operated} == {("4", "held-out", "24")}
+    assert {row["seed"] for row in operated} == {"0", "1"}
+    assert {row["metric"] for row in operated} == {"accuracy", "bias_l1", "bias_mean_abs"}
+    manifest = json.loads((out / "manifest.json").read_text())
+    written = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()} - {"manifest.json"}
+    assert set(manifest["files"]) == written
+    assert {"heads.safetensors", "results.json", "table.md", "figures/bias.png", "figures/tsne.svg"} <= written
+    assert {"surgery/weight_averaging-seed1.safetensors", "merged/task_arithmetic/model.safetensors"} <= written
+
+
+def test_the_same_recipe_gives_the_same_bytes(recipe_file: Path, tmp_path: Path) -> None:
+    suture("run", recipe_file, "-o", tmp_path / "a")
+    suture("run", recipe_file, "-o", tmp_path / "b")
+    first, second = (json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in "ab")
+    nested = {name for name in first if name.endswith("manifest.json")}
+    assert {name: digest for name, digest in first.items() if name not in nested} == {
+        name: digest for name, digest in second.items() if name not in nested
+    }
+
+
+def test_stages_one_by_one(recipe_file: Path, bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    merged, surgery = tmp_path / "merged", tmp_path / "surgery.safetensors"
+    suture("merge", "task_arithmetic", "--base", bert, "--out", merged, "--set", "scale=0.4", *experts.values())
+    base, expert = load_file(bert / "model.safetensors"), [load_file(path / "model.safetensors") for path in experts.values()]
+    for name, tensor in load_file(merged / "model.safetensors").items():
+        torch.testing.assert_close(tensor, base[name] + 0.4 * sum(e[name] - base[name] for e in expert))
+    assert "numbers" in suture("bias", recipe_file, "--merged", merged).stdout
+    suture("operate", recipe_file, "--merged", merged, "-o", surgery)
+    assert set(load_file(surgery)) == {f"{task}.{side}" for task in experts for side in ("down", "up")}
+    shown = suture("evaluate", recipe_file, "--merged", merged, "--surgery", surgery).stdout
+    assert "merged + surgery" in shown
+    assert "pretrained" in shown
+    assert suture("operate", recipe_file, "--merged", merged, "-o", surgery, fails=5).stderr.count("exists already") == 1
+
+
+def test_methods_lists_hyperparameters_and_papers() -> None:
+    shown = suture("methods").stdout
+    for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):
+        assert word in shown
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; sys.argv = ['suture', '--help']; from suture.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "heavy = {'torch', 'transformers', 'numpy', 'pydantic', 'sklearn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_demo_recipe_can_be_printed() -> None:
+    assert yaml.safe_load(suture("demo", "--show-recipe").stdout)["suite"] == "nlp8"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"base": "nowhere"}, 3, "nowhere: no such file or folder"),
+        ({"merges": ["task_arithmetics"]}, 2, "did you mean 'task_arithmetic'"),
+        ({"merges": [{"method": "ties", "density": 2}]}, 2, "density must be in (0, 1]"),
+        ({"merges": [{"method": "ties", "densty": 0.2}]}, 2, "did you mean 'density'"),
+        ({"surgry": {}}, 2, "unknown key 'surgry'; did you mean 'surgery'"),
+        ({"surgery": {"rnk": 3}}, 2, "unknown key 'surgery.rnk'; did you mean 'rank'"),
+        ({"calibration": {"samples": 41}}, 4, "has 40 samples to calibrate on, but the recipe asks for 41"),
+        ({"seeds": []}, 2, "'seeds'"),
+        ({"suite": "nlp8"}, 2, "either 'suite', or 'base' and 'tasks'"),
+    ],
+)
+def test_a_wrong_recipe_gets_one_clear_line(recipe_file: Path, tmp_path: Path, changes: dict[str, object], code: int, message: str) -> None:
+    done = suture("run", change(recipe_file, **changes), "-o", tmp_path / "out", fails=code)
+    assert message in done.stderr
+    assert [line for line in done.stderr.splitlines() if "error" in line] == [done.stderr.splitlines()[-1]]
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tensors: tensors.pop("encoder.layer.0.output.dense.weight"), "missing tensor 'encoder.layer.0.output.dense.weight'"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "extra tensor 'extra'"),
+        (lambda tensors: tensors.update({"pooler.dense.bias": torch.ones(3)}), "'pooler.dense.bias': expected [16] float32, found [3] float32"),
+        (lambda tensors: tensors["pooler.dense.bias"].__setitem__(2, torch.nan), "'pooler.dense.bias' holds 1 NaN or Inf, the first at index (2,)"),
+    ],
+)
+def test_an_expert_that_does_not_fit_is_refused(bert: Path, experts: dict[str, Path], tmp_path: Path, spoil: object, message: str) -> None:
+    file = experts["pets"] / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    spoil(tensors)  # type: ignore[operator]
+    save_file(tensors, file)
+    done = suture("merge", "weight_averaging", "--base", bert, "--out", tmp_path / "out", *experts.values(), fails=3)
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_are_not_overwritten(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ["merge", "weight_averaging", "--base", bert, "--out", tmp_path / "out", *experts.values()]
+    suture(*arguments)
+    assert "exists already" in suture(*arguments, fails=5).stderr
+    suture(*arguments, "--replace")
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert "was not written by Suture" in suture(*arguments, "--replace", fails=5).stderr
+
+
+def test_options_that_make_no_sense(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ["--base", bert, "--out", tmp_path / "out", *experts.values()]
+    assert "did you mean 'ties'" in suture("merge", "tie", *arguments, fails=2).stderr
+    assert "--set takes NAME=VALUE" in suture("merge", "ties", "--set", "density", *arguments, fails=2).stderr
+    assert "density must be a float" in suture("merge", "ties", "--set", "density=much", *arguments, fails=2).stderr
+    assert "unknown suite 'nlp9'; did you mean 'nlp8'" in suture("demo", "nlp9", "--show-recipe", fails=2).stderr
