@@ -186,6 +186,6 @@ def tar_members(raw: bytes, wanted: tuple[str, ...]) -> dict[str, bytes]:
     found = {}
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         for info in archive:
-            if info.isfile() and any(w in info.name for w in wanted):
-                found[info.name] = archive.extractfile(info).read()
+            if info.isfile() and any(w in info.name for w in wanted) and (stream := archive.extractfile(info)):
+                found[info.name] = stream.read()
     return found

@@ -84,7 +84,7 @@ def distinct(examples: list[Example]) -> list[Example]:
     sizes: list[int] = []
     for example in examples:
         words = fold(example.text).split()
-        pairs = set(pairwise(words)) or {tuple(words)}
+        pairs: set[tuple[str, ...]] = {*pairwise(words)} or {tuple(words)}
         shared = Counter(i for pair in pairs if len(index[pair]) < COMMON_PAIR for i in index[pair])
         if all(n < SAME_PAIRS * (len(pairs) + sizes[i] - n) for i, n in shared.items()):
             for pair in pairs:

@@ -94,8 +94,8 @@ def _body(message: Message) -> str:
     parts = [p for p in message.walk() if p.get_content_type() in ("text/plain", "text/html")]
     if not parts:
         return ""
-    payload = parts[0].get_payload(decode=True) or b""
-    text = payload.decode("utf-8", errors="replace")
+    payload = parts[0].get_payload(decode=True)
+    text = payload.decode("utf-8", errors="replace") if isinstance(payload, bytes) else ""
     if parts[0].get_content_type() == "text/html" or "<html" in text.lower():
         text = html.unescape(MARKUP.sub(" ", text))
     text = re.split(r"^-- ?$|^_{10,}|^-{10,}\s*$", text, maxsplit=1, flags=re.MULTILINE)[0] or text
@@ -133,7 +133,7 @@ EXTRA = re.compile(r"\b(data|doc\w*|transitional|dummy|metapackage|debug\w*|comm
 def debian(path: Path) -> Iterator[Example]:
     """One-line descriptions of Debian packages; the class is the archive section, the group the source package."""
     for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
-        fields = dict(re.findall(r"^(Package|Source|Section|Description): (.*)$", paragraph, re.MULTILINE))
+        fields: dict[str, str] = dict(re.findall(r"^(Package|Source|Section|Description): (.*)$", paragraph, re.MULTILINE))
         text = fields.get("Description", "")
         section = fields.get("Section", "")
         printed = re.search(rf"\b{section.rstrip('s')}", text, re.IGNORECASE)
@@ -186,7 +186,9 @@ def diagnoses(path: Path) -> Iterator[Example]:
     for chapter in ElementTree.fromstring(content).iter("chapter"):
         label = CHAPTERS.get(chapter.findtext("name", ""))
         seen: set[str] = set()
-        for diagnosis in chapter.iter("diag") if label else ():
+        if label is None:
+            continue
+        for diagnosis in chapter.iter("diag"):
             notes = [note.text or "" for note in diagnosis.findall("inclusionTerm/note")]
             for text in [diagnosis.findtext("desc", ""), *notes]:
                 stem = " ".join(sorted(set(re.findall(r"[a-z]+", SIDES.sub(" ", text.lower())))))

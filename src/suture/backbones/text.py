@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,7 @@ class TextBackbone:
     max_length: int = 128
 
     @classmethod
-    def open(cls, folder: str | Path, pooling: Pooling = "mean", max_length: int = 128) -> Self:
+    def open(cls, folder: str | Path, pooling: Pooling = "mean", max_length: int = 128) -> "TextBackbone":
         """Return the encoder of a Hugging Face folder with the folder's own weights."""
         return cls(Path(folder), open_checkpoint(folder), pooling, max_length)
 

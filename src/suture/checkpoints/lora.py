@@ -124,9 +124,9 @@ class LoraExpert(Mapping[str, Tensor]):
         return found[0] if len(found) == 1 else None
 
     def _scale(self, module: str) -> float:
-        rank = _pattern(self.config.get("rank_pattern"), module, self.config["r"])
-        alpha = _pattern(self.config.get("alpha_pattern"), module, self.config["lora_alpha"])
-        return float(alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank))
+        rank = _pattern(self.config.get("rank_pattern"), module, float(self.config["r"]))
+        alpha = _pattern(self.config.get("alpha_pattern"), module, float(self.config["lora_alpha"]))
+        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
 
 def is_adapter(path: Path) -> bool:
@@ -154,9 +154,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _pattern(patterns: dict[str, float] | None, module: str, default: float) -> float:
+def _pattern(patterns: dict[str, Any] | None, module: str, default: float) -> float:
     """Look a module up among PEFT's per-module overrides, whose keys are regular expressions on the end of its name."""
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
+            return float(value)
     return default

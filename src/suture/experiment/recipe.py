@@ -24,7 +24,7 @@ Paths are relative to the recipe's folder.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
@@ -71,7 +71,7 @@ class HeadRecipe(Strict):
     scale: float = Field(20.0, gt=0)
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _one_source(self) -> "HeadRecipe":
         if (self.support is None) == (self.file is None):
             raise ValueError("give either 'support' (a few labelled samples per class) or 'file' (a heads file)")
         return self
@@ -126,7 +126,7 @@ class Recipe(Strict):
     seeds: list[int] = Field([0, 1, 2], min_length=1)
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _whole(self) -> "Recipe":
         if (self.suite is None) == (self.base is None and not self.tasks):
             raise ValueError("give either 'suite', or 'base' and 'tasks'")
         if self.suite is None and not (self.base and self.tasks):

@@ -17,7 +17,7 @@ class Bias(NamedTuple):
     """The mean absolute difference, ``l1`` / k: what the paper's figures show."""
 
 
-def representation_bias(merged: Float[Tensor, "n k"], expert: Float[Tensor, "n k"]) -> Bias:
+def representation_bias(merged: Float[Tensor, "n k"], expert: Float[Tensor, "_ _"]) -> Bias:
     """Return d_t of Eq. 1 (Yang et al., 2024, arXiv 2402.02705) for N samples and representations of width k.
 
     Raises :class:`DataError` when the two do not belong together.

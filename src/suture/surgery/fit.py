@@ -13,8 +13,8 @@ from suture.errors import DataError, InvalidHyperparameter
 from suture.surgery.module import Surgery, operate, untrained
 from suture.types import Progress, no_progress
 
-Pair = tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]
-"""One task's calibration representations: of the merged backbone, of the expert."""
+Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
+"""One task's calibration representations, shape (N_t, k): of the merged backbone, of the expert."""
 
 
 @dataclass(frozen=True)

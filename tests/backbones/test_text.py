@@ -1,0 +1,69 @@
+"""The text encoder against transformers itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from suture.backbones import TextBackbone
+from suture.checkpoints import open_checkpoint
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts
+from suture.representation import encode
+
+TEXTS = ["red", "the cat is very blue", "one two three " * 10]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_representations_are_those_of_transformers(bert: Path, pooling: str) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    model, tokenizer = AutoModel.from_pretrained(bert).eval(), AutoTokenizer.from_pretrained(bert)
+    rows = []
+    for text in TEXTS:
+        hidden = model(**tokenizer(text, truncation=True, max_length=12, return_tensors="pt")).last_hidden_state[0]
+        rows.append(hidden.mean(dim=0) if pooling == "mean" else hidden[0])
+    backbone = TextBackbone.open(bert, pooling, 12)  # type: ignore[arg-type]
+    torch.testing.assert_close(encode(backbone, TEXTS), torch.stack(rows), rtol=0, atol=1e-5)
+    assert backbone.width == 16
+
+
+def test_weights_of_an_expert_go_into_the_bases_model(bert: Path, make_expert: Callable[..., Path]) -> None:
+    expert = make_expert("e", 1)
+    inside = encode(TextBackbone(bert, open_checkpoint(expert / "model.safetensors")), TEXTS)
+    assert torch.equal(inside, encode(TextBackbone.open(expert), TEXTS))
+    assert not torch.allclose(inside, encode(TextBackbone.open(bert), TEXTS))
+
+
+def test_a_prefix_on_disk_is_understood(bert: Path, tmp_path: Path) -> None:
+    tensors = load_file(bert / "model.safetensors")
+    save_file({f"bert.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "prefixed.safetensors", metadata={"format": "pt"})
+    prefixed = TextBackbone(bert, open_checkpoint(tmp_path / "prefixed.safetensors"))
+    assert torch.equal(encode(prefixed, TEXTS), encode(TextBackbone.open(bert), TEXTS))
+
+
+def test_weights_that_do_not_fill_the_model_are_refused(bert: Path, tmp_path: Path) -> None:
+    tensors = load_file(bert / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if "layer.1" not in name}, tmp_path / "part.safetensors")
+    with pytest.raises(IncompatibleExperts, match=r"does not fill the model.*layer\.1"):
+        TextBackbone(bert, open_checkpoint(tmp_path / "part.safetensors")).model  # noqa: B018
+
+
+def test_the_digest_tells_weights_and_settings_apart(bert: Path, make_expert: Callable[..., Path]) -> None:
+    backbones = [
+        TextBackbone.open(bert),
+        TextBackbone.open(bert, "cls"),
+        TextBackbone.open(bert, "mean", 12),
+        TextBackbone.open(make_expert("e", 1)),
+    ]
+    assert len({backbone.digest for backbone in backbones}) == 4
+    assert TextBackbone.open(bert).digest == backbones[0].digest
+
+
+def test_folders_that_are_no_model(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound, match=r"config\.json"):
+        TextBackbone(tmp_path, open_checkpoint(bert)).model  # noqa: B018
+    (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
+    with pytest.raises(CorruptCheckpoint, match="cannot be made"):
+        TextBackbone(tmp_path, open_checkpoint(bert)).model  # noqa: B018

@@ -1,0 +1,136 @@
+"""Lazy reading: what is read, and what is refused."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from suture.checkpoints import TensorSpec, open_checkpoint, sha256_of
+from suture.errors import CheckpointError, CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
+
+TENSORS = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(2.0), "ids": torch.arange(3), "half": torch.ones(2).bfloat16()}
+
+
+def write_shards(folder: Path, weight_map: dict[str, str] | None = None) -> Path:
+    folder.mkdir()
+    names = list(TENSORS)
+    shards = {"model-00001-of-00002.safetensors": names[:2], "model-00002-of-00002.safetensors": names[2:]}
+    for file, held in shards.items():
+        save_file({name: TENSORS[name] for name in held}, folder / file)
+    weight_map = weight_map or {name: file for file, held in shards.items() for name in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+def test_a_file_reads_as_a_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file(TENSORS, file)
+    for path in (file, tmp_path):
+        checkpoint = open_checkpoint(path)
+        assert set(checkpoint) == set(TENSORS)
+        assert len(checkpoint) == 4
+        for name, tensor in TENSORS.items():
+            assert torch.equal(checkpoint[name], tensor)
+            assert checkpoint.specs[name] == TensorSpec(tuple(tensor.shape), tensor.dtype)
+        assert checkpoint.elements == 6 + 1 + 3 + 2
+        assert checkpoint.digest == sha256_of(file)
+
+
+def test_order_is_that_of_the_disk(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    raw = (tmp_path / "model.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    on_disk = sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])
+    assert list(open_checkpoint(tmp_path)) == on_disk
+
+
+def test_shards_read_as_one_checkpoint(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(write_shards(tmp_path / "model"))
+    assert {name: tensor.tolist() for name, tensor in checkpoint.items()} == {name: tensor.tolist() for name, tensor in TENSORS.items()}
+    assert len(checkpoint.files) == 2
+
+
+def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    open_checkpoint(tmp_path)["b.weight"].zero_()
+    assert torch.equal(open_checkpoint(tmp_path)["b.weight"], TENSORS["b.weight"])
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", "..", 3])
+def test_an_index_that_leaves_its_folder_is_refused(tmp_path: Path, name: object) -> None:
+    save_file(TENSORS, tmp_path / "outside.safetensors")
+    folder = write_shards(tmp_path / "model", {"a": name})  # type: ignore[dict-item]
+    with pytest.raises(UnsafePath, match="not a plain file name"):
+        open_checkpoint(folder)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    save_file({"a": TENSORS["a"]}, tmp_path / "outside.safetensors")
+    folder = write_shards(tmp_path / "model", {"a": "link.safetensors"})
+    (folder / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    with pytest.raises(UnsafePath):
+        open_checkpoint(folder)
+
+
+def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> None:
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    whole = {"b.weight": first, "a": first, "ids": second, "half": second}
+    for number, (changed, message) in enumerate(
+        [
+            ({"a": "gone.safetensors"}, "gone.safetensors"),
+            ({"ghost": first}, "ghost"),
+            ({"a": second}, "'a'"),
+        ]
+    ):
+        with pytest.raises(CorruptCheckpoint, match=message):
+            open_checkpoint(write_shards(tmp_path / str(number), whole | changed))
+    with pytest.raises(CorruptCheckpoint, match="half"):
+        open_checkpoint(write_shards(tmp_path / "stray", {name: file for name, file in whole.items() if name != "half"}))
+
+
+def test_one_name_in_two_shards_is_refused(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "model")
+    save_file({"ids": TENSORS["ids"], "half": TENSORS["half"], "a": TENSORS["a"]}, folder / "model-00002-of-00002.safetensors")
+    with pytest.raises(CorruptCheckpoint, match="'a' stands in"):
+        open_checkpoint(folder)
+
+
+def test_pickles_are_refused_and_never_opened(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, (f"open({str(tmp_path / 'exploded')!r}, 'w')",)
+
+    for name in ("model.bin", "model.pt", "model.ckpt"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(UnsupportedFormat, match="runs code"):
+            open_checkpoint(tmp_path / name)
+    with pytest.raises(UnsupportedFormat, match="only pickles"):
+        open_checkpoint(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound, match="no such file or folder"):
+        open_checkpoint(tmp_path / "absent")
+    with pytest.raises(CheckpointNotFound, match="neither"):
+        open_checkpoint(tmp_path)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 200), value=st.integers(0, 255), cut=st.integers(0, 400))
+def test_spoilt_headers_raise_our_errors_or_read(tmp_path: Path, place: int, value: int, cut: int) -> None:
+    file = tmp_path / "spoilt.safetensors"
+    save_file(TENSORS, file)
+    raw = bytearray(file.read_bytes())
+    raw[place] = value
+    file.write_bytes(raw[: len(raw) - cut])
+    try:
+        checkpoint = open_checkpoint(file)
+        assert all(isinstance(checkpoint[name], torch.Tensor) for name in checkpoint.specs)
+    except CheckpointError as error:
+        assert str(file) in str(error)  # noqa: PT017

@@ -1,0 +1,116 @@
+"""The contract that every merging method keeps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from merging.oracles import CASES, Oracle
+from safetensors.torch import save_file
+from torch import Tensor
+
+from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.merging import METHODS, MergingMethod, merge_tensors
+
+SHAPES = {"matrix": (7, 5), "vector": (11,), "scalar": (), "one": (1,), "empty": (0, 3), "kernel": (2, 3, 2, 2)}
+each_method = pytest.mark.parametrize(("method", "oracle"), CASES, ids=[str(method) for method, _ in CASES])
+
+
+def model(seed: int, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: (scale * torch.randn(shape, generator=generator)).to(dtype) for name, shape in SHAPES.items()}
+    return tensors | {"ids": torch.arange(4), "flag": torch.tensor([True])}
+
+
+def on_disk(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Checkpoint:
+    file = folder / f"{name}.safetensors"
+    save_file(dict(tensors), file)
+    return open_checkpoint(file)
+
+
+def merge(method: MergingMethod, base: Checkpoint, *experts: Checkpoint) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in merge_tensors(method, base, experts)}
+
+
+def floats(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.double().numpy() for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+
+def bits(tensor: Tensor) -> list[int]:
+    return tensor.reshape(-1).view(torch.uint8).tolist()
+
+
+def test_every_method_has_an_oracle() -> None:
+    assert {method.name for method, _ in CASES} == set(METHODS)
+
+
+@each_method
+def test_equal_to_the_oracle(method: MergingMethod, oracle: Oracle, tmp_path: Path) -> None:
+    base = on_disk(tmp_path, "base", model(0))
+    experts = [on_disk(tmp_path, f"expert{seed}", model(seed)) for seed in (1, 2, 3)]
+    expected = oracle(floats(base), [floats(expert) for expert in experts])
+    merged = merge(method, base, *experts)
+    for name, value in expected.items():
+        scale = max(1.0, float(np.abs(value).max(initial=0)))
+        np.testing.assert_allclose(merged[name].double().numpy(), value, rtol=1e-6, atol=1e-6 * scale)
+
+
+@each_method
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_keys_shapes_dtypes_of_the_base_and_inputs_untouched(
+    method: MergingMethod, oracle: Oracle, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    base = on_disk(tmp_path, "base", model(0, dtype))
+    experts = [on_disk(tmp_path, f"expert{seed}", model(seed, dtype)) for seed in (1, 2)]
+    before = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
+    merged = merge(method, base, *experts)
+    assert list(merged) == list(base)
+    for name, tensor in merged.items():
+        assert tensor.shape == base[name].shape
+        assert tensor.dtype == base[name].dtype
+        assert bool(tensor.isfinite().all())
+    assert torch.equal(merged["ids"], base["ids"])
+    assert [file.read_bytes() for file in sorted(tmp_path.iterdir())] == before
+
+
+@each_method
+def test_zero_task_vectors_give_the_base_bit_for_bit(method: MergingMethod, oracle: Oracle, tmp_path: Path) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        tensors = model(0, dtype)
+        tensors["vector"][:2] = torch.tensor([-0.0, 0.0])
+        base = on_disk(tmp_path, f"base-{str(dtype)[6:]}", tensors)
+        for name, tensor in merge(method, base, base, base).items():
+            assert bits(tensor) == bits(base[name])
+
+
+@each_method
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations([1, 2, 3]), scale=st.sampled_from([1e-4, 1.0, 1e3]))
+def test_the_order_of_experts_does_not_matter(
+    method: MergingMethod, oracle: Oracle, tmp_path_factory: pytest.TempPathFactory, order: list[int], scale: float
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    base = on_disk(folder, "base", model(0))
+    experts = {seed: on_disk(folder, f"expert{seed}", model(seed, scale=scale)) for seed in (1, 2, 3)}
+    first, second = merge(method, base, *experts.values()), merge(method, base, *(experts[seed] for seed in order))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-5, atol=1e-5 * max(1, scale))
+
+
+@each_method
+def test_blocks_do_not_show(method: MergingMethod, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = on_disk(tmp_path, "base", model(0))
+    experts = [on_disk(tmp_path, f"expert{seed}", model(seed)) for seed in (1, 2)]
+    whole = merge(method, base, *experts)
+    monkeypatch.setattr("suture.merging.driver.BLOCK", 3)
+    for name, tensor in merge(method, base, *experts).items():
+        assert torch.equal(tensor, whole[name])
+
+
+def test_equal_experts_average_to_the_expert(tmp_path: Path) -> None:
+    base, expert = on_disk(tmp_path, "base", model(0)), on_disk(tmp_path, "expert", model(1))
+    for name, tensor in merge(METHODS["weight_averaging"](), base, expert, expert).items():
+        torch.testing.assert_close(tensor, expert[name], rtol=1e-6, atol=1e-6)

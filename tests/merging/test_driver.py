@@ -1,0 +1,99 @@
+"""The driver: folders out of core, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from suture.checkpoints import open_checkpoint, read_manifest
+from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
+from suture.merging import TaskArithmetic, WeightAveraging, merge_tensors, merge_to_folder
+
+
+def test_a_merged_folder_loads_in_transformers(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    base = open_checkpoint(bert)
+    merge_to_folder(WeightAveraging(), base, [open_checkpoint(path) for path in experts.values()], tmp_path / "out")
+    state = AutoModel.from_pretrained(tmp_path / "out").state_dict()
+    tensors = [load_file(path / "model.safetensors") for path in experts.values()]
+    for name in base:
+        torch.testing.assert_close(state[name], torch.stack([t[name] for t in tensors]).mean(dim=0))
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("red")["input_ids"] == AutoTokenizer.from_pretrained(bert)("red")["input_ids"]
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
+    assert manifest.inputs[str(bert)] == base.digest
+    assert manifest.settings["method"] == "weight_averaging()"
+
+
+def test_shards_come_out_as_they_went_in(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(bert).save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    base = open_checkpoint(tmp_path / "sharded")
+    assert len(base.files) > 2
+    sources = [open_checkpoint(path) for path in experts.values()]
+    merge_to_folder(TaskArithmetic(), base, sources, tmp_path / "out")
+    out = open_checkpoint(tmp_path / "out")
+    assert {name: file.name for name, file in out.file_of.items()} == {name: file.name for name, file in base.file_of.items()}
+    for name, tensor in merge_tensors(TaskArithmetic(), open_checkpoint(bert), sources):
+        assert torch.equal(out[name], tensor)
+    assert AutoModel.from_pretrained(tmp_path / "out").state_dict().keys() == AutoModel.from_pretrained(bert).state_dict().keys()
+
+
+def test_progress_adds_up_to_the_elements(bert: Path, experts: dict[str, Path]) -> None:
+    base, seen = open_checkpoint(bert), list[int]()
+    list(merge_tensors(TaskArithmetic(), base, [open_checkpoint(experts["pets"])], seen.append))
+    assert sum(seen) == base.elements
+
+
+def test_no_experts(bert: Path) -> None:
+    with pytest.raises(UsageError, match="at least one expert"):
+        list(merge_tensors(TaskArithmetic(), open_checkpoint(bert), []))
+
+
+def test_the_whole_difference_is_named(bert: Path, make_expert: Callable[..., Path], tmp_path: Path) -> None:
+    expert = make_expert("odd", 1)
+    tensors = load_file(expert / "model.safetensors")
+    save_file({name: t for name, t in tensors.items() if "layer.1" not in name} | {"new": torch.ones(1)}, expert / "model.safetensors")
+    with pytest.raises(IncompatibleExperts) as caught:
+        merge_to_folder(TaskArithmetic(), open_checkpoint(bert), [open_checkpoint(expert)], tmp_path / "out")
+    assert str(caught.value).count("missing tensor") == 8
+    assert "and 9 more" in str(caught.value)
+
+
+def test_another_dtype_is_a_difference(bert: Path, make_expert: Callable[..., Path]) -> None:
+    expert = make_expert("half", 1)
+    tensors = load_file(expert / "model.safetensors")
+    save_file({name: tensor.half() for name, tensor in tensors.items()}, expert / "model.safetensors")
+    with pytest.raises(IncompatibleExperts, match=r"expected \[.*\] float32, found \[.*\] float16"):
+        list(merge_tensors(TaskArithmetic(), open_checkpoint(bert), [open_checkpoint(expert)]))
+
+
+def test_buffers_that_differ_are_refused(tmp_path: Path) -> None:
+    for name, ids in (("base", [0, 1]), ("expert", [0, 2])):
+        save_file({"w": torch.ones(2), "ids": torch.tensor(ids)}, tmp_path / f"{name}.safetensors")
+    base, expert = (open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("base", "expert"))
+    with pytest.raises(IncompatibleExperts, match="'ids' differs from the base"):
+        list(merge_tensors(TaskArithmetic(), base, [expert]))
+
+
+def test_not_finite_in_overflow_out(tmp_path: Path) -> None:
+    for name, value in (("base", 0.0), ("nan", torch.nan), ("inf", -torch.inf), ("big", 3e4)):
+        save_file({"w": torch.tensor([[1.0, value]]).half()}, tmp_path / f"{name}.safetensors")
+    opened = {name: open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("base", "nan", "inf", "big")}
+    for name in ("nan", "inf"):
+        with pytest.raises(NonFiniteTensor, match=rf"{name}\.safetensors: tensor 'w' holds 1 NaN or Inf, the first at index \(0, 1\)"):
+            list(merge_tensors(TaskArithmetic(), opened["base"], [opened[name]]))
+    with pytest.raises(NonFiniteTensor, match="more than"):
+        list(merge_tensors(TaskArithmetic(scale=3.0), opened["base"], [opened["big"]]))
+
+
+def test_the_manifest_is_json_with_digests(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    merge_to_folder(TaskArithmetic(), open_checkpoint(bert), [open_checkpoint(experts["pets"])], tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert content["writer"] == "suture"
+    assert all(len(digest) == 64 for digest in content["files"].values())
