@@ -76,9 +76,7 @@ def glosses(path: Path) -> Iterator[Example]:
             yield Example(text, LEXICOGRAPHER_FILES[fields[1]], fields[0])
 
 
-QUOTED = re.compile(
-    r"^\s*\w{0,3}[>|:].*$|^.*\b(wrote|writes|said):\s*$|^On .{5,80}$|^(URL|Date|From|To|Subject): .*$", re.MULTILINE
-)
+QUOTED = re.compile(r"^\s*\w{0,3}[>|:].*$|^.*\b(wrote|writes|said):\s*$|^On .{5,80}$|^(URL|Date|From|To|Subject): .*$", re.MULTILINE)
 MARKUP = re.compile(r"<(script|style|title)\b.*?</\1\s*>|<!--.*?-->|<[!/a-z][^>]*>", re.DOTALL | re.IGNORECASE)
 PHONE = re.compile(r"\+?\(?\d[\d\-. ()/]{6,}\d")
 

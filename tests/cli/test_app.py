@@ -32,7 +32,7 @@ def test_a_recipe_of_ones_own_runs_to_its_tables(recipe_file: Path, tmp_path: Pa
         assert shown in " ".join(done.stdout.split())
     with (out / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == "suite merge surgery rank calibration samples seed task metric value".split()
+    assert list(rows[0]) == ["suite", "merge", "surgery", "rank", "calibration", "samples", "seed", "task", "metric", "value"]
     assert {row["suite"] for row in rows} == {"tiny"}
     operated = [row for row in rows if row["surgery"] == "surgery"]
     assert {(row["rank"], row["calibration"], row["samples"]) for row in operated} == {("4", "held-out", "24")}
@@ -113,8 +113,14 @@ def test_a_wrong_recipe_gets_one_clear_line(recipe_file: Path, tmp_path: Path, c
     [
         (lambda tensors: tensors.pop("encoder.layer.0.output.dense.weight"), "missing tensor 'encoder.layer.0.output.dense.weight'"),
         (lambda tensors: tensors.update(extra=torch.ones(1)), "extra tensor 'extra'"),
-        (lambda tensors: tensors.update({"pooler.dense.bias": torch.ones(3)}), "'pooler.dense.bias': expected [16] float32, found [3] float32"),
-        (lambda tensors: tensors["pooler.dense.bias"].__setitem__(2, torch.nan), "'pooler.dense.bias' holds 1 NaN or Inf, the first at index (2,)"),
+        (
+            lambda tensors: tensors.update({"pooler.dense.bias": torch.ones(3)}),
+            "'pooler.dense.bias': expected [16] float32, found [3] float32",
+        ),
+        (
+            lambda tensors: tensors["pooler.dense.bias"].__setitem__(2, torch.nan),
+            "'pooler.dense.bias' holds 1 NaN or Inf, the first at index (2,)",
+        ),
     ],
 )
 def test_an_expert_that_does_not_fit_is_refused(bert: Path, experts: dict[str, Path], tmp_path: Path, spoil: object, message: str) -> None:

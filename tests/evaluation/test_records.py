@@ -38,7 +38,7 @@ def test_the_average_is_taken_seed_by_seed() -> None:
     assert spread.mean == pytest.approx(0.7)
     assert spread.deviation == pytest.approx(stdev([0.65, 0.7, 0.75]))
     assert f"{spread:.2f}" == "0.70 ± 0.05"
-    single = RESULTS.spread(("individual", "none"), "accuracy", "a", 100)
+    single = RESULTS.spread(("individual", "none"), "accuracy", "a", 100.0)
     assert f"{single:.1f}" == "90.0"
     assert RESULTS.spread(("individual", "none"), "bias_l1") is None
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merging.oracles import CASES, Oracle
 from safetensors.torch import save_file
 from torch import Tensor
 
+from merging.oracles import CASES, Oracle
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.merging import METHODS, MergingMethod, merge_tensors
 

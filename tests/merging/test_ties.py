@@ -7,7 +7,9 @@ from suture.errors import InvalidHyperparameter, UnknownName
 from suture.merging import TaskArithmetic, Ties, make_method
 
 
-@pytest.mark.parametrize("settings", [{"density": 0.0}, {"density": 1.1}, {"scale": float("nan")}, {"scope": "layer"}, {"merge_rule": "max"}])
+@pytest.mark.parametrize(
+    "settings", [{"density": 0.0}, {"density": 1.1}, {"scale": float("nan")}, {"scope": "layer"}, {"merge_rule": "max"}]
+)
 def test_hyperparameters_are_checked_when_made(settings: dict[str, object]) -> None:
     with pytest.raises(InvalidHyperparameter, match=next(iter(settings))):
         Ties(**settings)  # type: ignore[arg-type]

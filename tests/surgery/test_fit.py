@@ -22,7 +22,9 @@ def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[T
     return made
 
 
-def numpy_fit(z: np.ndarray, target: np.ndarray, down: np.ndarray, up: np.ndarray, rows: list[np.ndarray], rate: float) -> tuple[np.ndarray, np.ndarray]:
+def numpy_fit(
+    z: np.ndarray, target: np.ndarray, down: np.ndarray, up: np.ndarray, rows: list[np.ndarray], rate: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Fit one task by hand-written gradients of the mean L1 loss and Adam in float64."""
     parameters, first, second = [down.copy(), up.copy()], [0.0, 0.0], [0.0, 0.0]
     for step, batch in enumerate(rows, 1):
@@ -114,7 +116,9 @@ def test_sets_that_cannot_be_fitted(sets: dict[str, tuple[Tensor, Tensor]], mess
         fit_surgery(sets, Schedule(), seed=0)
 
 
-@pytest.mark.parametrize("settings", [{"rank": 0}, {"iterations": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}])
+@pytest.mark.parametrize(
+    "settings", [{"rank": 0}, {"iterations": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}]
+)
 def test_schedules_that_make_no_sense(settings: dict[str, float]) -> None:
     with pytest.raises(InvalidHyperparameter, match=next(iter(settings))):
         Schedule(**settings)  # type: ignore[arg-type]

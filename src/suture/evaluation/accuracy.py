@@ -6,7 +6,7 @@ from torch import Tensor
 from suture.errors import DataError
 
 
-def accuracy(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> float:
+def accuracy(logits: Float[Tensor, "n c"], labels: Int[Tensor, " _"]) -> float:
     """Return the share in [0, 1]; raises :class:`DataError` when there are not as many labels as rows, or none.
 
     >>> import torch

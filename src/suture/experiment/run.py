@@ -80,8 +80,8 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
     test = round(fmean(len(task.split("test")) for task in setting.tasks))
     notes = [
         f"{setting.name}: base {setting.base.path.name}, {len(setting.tasks)} experts; {test} test samples a task on average.",
-        f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples a task; "
-        f"mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
+        f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples "
+        f"a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
     ]
     for merge in results.merges:
         closed, before, after = (results.gap_closed(merge, SURGERY), *_averages(results, merge))
@@ -91,7 +91,7 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
 
 
 def _averages(results: Results, merge: str) -> tuple[float, float]:
-    spreads = [results.spread((merge, kind), "accuracy", scale=100) for kind in ("none", SURGERY)]
+    spreads = [results.spread((merge, kind), "accuracy", scale=100.0) for kind in ("none", SURGERY)]
     return tuple(spread.mean if spread else float("nan") for spread in spreads)  # type: ignore[return-value]
 
 

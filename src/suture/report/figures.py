@@ -39,7 +39,7 @@ def accuracy_figure(results: Results, merge: str, surgery: str) -> Figure:
     figure, axes = _canvas(7.2, 0.6 + 0.36 * len(tasks))
     places = np.arange(len(tasks))[::-1]
     for key, label, colour, marker in models:
-        means, errors = _series(results, key, "accuracy", tasks, 100)
+        means, errors = _series(results, key, "accuracy", tasks, 100.0)
         size = 13 if marker == "|" else 6
         axes.errorbar(
             means,
@@ -52,7 +52,7 @@ def accuracy_figure(results: Results, merge: str, surgery: str) -> Figure:
             markeredgewidth=2,
             linestyle="none",
         )
-    merged, operated = (np.array(_series(results, key, "accuracy", tasks, 100)[0]) for key, *_ in models[1:3])
+    merged, operated = (np.array(_series(results, key, "accuracy", tasks, 100.0)[0]) for key, *_ in models[1:3])
     axes.hlines(places, merged, operated, color=BLUE, linewidth=2, alpha=0.35, zorder=0)
     axes.set_yticks(places, tasks)
     axes.get_yticklabels()[-1].set_fontweight("bold")
@@ -68,7 +68,7 @@ def bias_figure(results: Results, merge: str, surgery: str) -> Figure:
     figure, axes = _canvas(7.2, 3.0)
     places = np.arange(len(tasks))
     for offset, kind, label, colour in ((-0.2, "none", merge, ORANGE), (0.2, surgery, f"{merge} + surgery", BLUE)):
-        means, errors = _series(results, (merge, kind), "bias_mean_abs", tasks, 1)
+        means, errors = _series(results, (merge, kind), "bias_mean_abs", tasks, 1.0)
         axes.bar(places + offset, means, 0.38, yerr=errors, color=colour, label=label, capsize=2)
     axes.set_xticks(places, tasks, rotation=20, ha="right")
     axes.set_ylabel("representation bias\nmean |Z − Z of the expert|")

@@ -34,15 +34,6 @@ class Split:
             raise DataError("this split has no labels, and labels are needed here")
         return self.labels
 
-    def take(self, indices: Int[Tensor, " m"]) -> "Split":
-        """Return the samples at the given places.
-
-        >>> Split(["a", "b"], torch.tensor([0, 1])).take(torch.tensor([1])).texts
-        ['b']
-        """
-        chosen = indices.tolist()
-        return Split([self.texts[i] for i in chosen], None if self.labels is None else self.labels[indices])
-
 
 @dataclass(frozen=True)
 class Task:

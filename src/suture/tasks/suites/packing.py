@@ -1,7 +1,7 @@
 """Experts as small files: their task vectors, quantised in groups and compressed.
 
 Each group of 64 elements has one step Δ = 0.65 · rms (near the least squared error of seven levels for a normal distribution) and codes
-round(τ / Δ) in −3 … 3. Two codes go into a byte, and deflate's Huffman code takes the rest of the redundancy out: about 2.7 bits per
+round(τ / Δ) in −3 … 3. Two codes go into a byte, and deflate's Huffman code takes the rest of the redundancy out: about 2.8 bits per
 element in all. What is unpacked *is* the expert: its accuracy is measured on that.
 """
 
@@ -53,8 +53,11 @@ def quantise(delta: Float[Tensor, " n"]) -> tuple[UInt8[Tensor, " b"], Float16[T
     padded = torch.zeros(groups * GROUP)
     padded[: delta.numel()] = delta
     rows = padded.reshape(groups, GROUP)
-    steps = (STEP * rows.square().mean(dim=1).sqrt()).to(torch.float16)
+    filled = torch.full((groups,), GROUP)
+    filled[-1:] -= groups * GROUP - delta.numel()
+    steps = (STEP * (rows.square().sum(dim=1) / filled).sqrt()).to(torch.float16)
     reach = LEVELS // 2
+    # Below float16's normal range a step is too coarse to divide by; such groups are rounding noise, and go to zero.
     codes = (rows / steps.float().clamp(min=torch.finfo(torch.float16).tiny)[:, None]).round().clamp(-reach, reach) + reach
     high, low = codes.to(torch.uint8).reshape(2, -1)
     return high * LEVELS + low, steps

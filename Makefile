@@ -1,0 +1,25 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test clean
+
+demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
+	$(VENV)/bin/suture demo --out out/demo --replace
+
+test: $(VENV)/.installed-dev  ## everything that CI checks
+	$(VENV)/bin/python scripts/check.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (PyTorch is the large part) …"
+	$(INSTALL) --editable '.[nlp8]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable '.[nlp8,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,78 @@
+"""All of CI: lint, types, tests with doctests and shape checks, and the wheel, installed elsewhere, doing the main job.
+
+python scripts/check.py               # everything
+python scripts/check.py lint types    # some steps
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sys.executable
+
+
+def call(*command: str | Path, folder: Path = ROOT, **environment: str) -> None:
+    """Run a command; stop at the first that fails."""
+    print("$", " ".join(map(str, command)), flush=True)
+    subprocess.run(list(map(str, command)), cwd=folder, check=True, env=os.environ | environment)
+
+
+def lint() -> None:
+    """Check style and format."""
+    call(PYTHON, "-m", "ruff", "check", ".")
+    call(PYTHON, "-m", "ruff", "format", "--check", ".")
+
+
+def types() -> None:
+    """Check types."""
+    call(PYTHON, "-m", "mypy")
+
+
+def tests() -> None:
+    """Run tests and doctests, shapes checked, one worker per core."""
+    call(PYTHON, "-m", "pytest", "-n", "2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+
+
+def wheel() -> None:
+    """Build the wheel, install it in a fresh environment outside the checkout, and run the main job from there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        call(PYTHON, "-m", "build", "--wheel", "--outdir", folder, ROOT)
+        (built,) = folder.glob("*.whl")
+        venv.create(folder / "venv", with_pip=True)
+        scripts = folder / "venv" / "bin"
+        pip = [
+            scripts / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--constraint",
+            ROOT / "constraints.txt",
+        ]
+        call(*pip, f"{built}[nlp8]")
+        call(scripts / "suture", "demo", "--out", folder / "out", folder=folder, SUTURE_CACHE=str(folder / "cache"))
+
+
+STEPS = {"lint": lint, "types": types, "tests": tests, "wheel": wheel}
+
+
+def main() -> None:
+    """Run the steps named on the command line, or all."""
+    for name in sys.argv[1:] or STEPS:
+        started = time.perf_counter()
+        try:
+            STEPS[name]()
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"check: {name} failed with exit code {error.returncode}")
+        print(f"check: {name} passed in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Recipes: read, checked, anchored."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from suture.errors import InvalidRecipe, UnknownName
+from suture.experiment import read_recipe
+from suture.merging import Ties
+from suture.surgery import Schedule
+
+TASK = {"name": "a", "expert": "e", "test": "t.csv", "calibration": "c.csv", "head": {"support": "s.csv"}}
+GOOD = {"base": "b", "tasks": [TASK], "merges": ["ties"]}
+
+
+def write(folder: Path, content: object) -> Path:
+    (folder / "recipe.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return folder / "recipe.yaml"
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD | {"tasks": [TASK | {"expert": "/elsewhere/e"}]}))
+    assert recipe.base == tmp_path / "b"
+    assert recipe.tasks[0].expert == Path("/elsewhere/e")
+    assert recipe.tasks[0].head.support == tmp_path / "s.csv"
+
+
+def test_defaults_are_the_papers(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD))
+    assert recipe.surgery.schedule() == Schedule(rank=16, iterations=500, steps_per_iteration=2, batch_size=16, learning_rate=1e-3)
+    assert recipe.merges == [Ties()]
+    assert recipe.calibration.mode == "held-out"
+    assert recipe.seeds == [0, 1, 2]
+
+
+def test_a_method_by_name_or_with_settings(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD | {"merges": ["ties", {"method": "ties", "density": 0.5}]}))
+    assert recipe.merges == [Ties(), Ties(density=0.5)]
+    assert recipe.model_dump(mode="json")["merges"][1] == "ties(density=0.5, scale=0.3, scope=model, merge_rule=sum)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("just text", "expected keys"),
+        ({"merges": ["ties"]}, "give either 'suite', or 'base' and 'tasks'"),
+        (GOOD | {"suite": "nlp8"}, "give either 'suite', or 'base' and 'tasks'"),
+        ({"base": "b", "merges": ["ties"]}, "'base' and 'tasks' go together"),
+        (GOOD | {"tasks": [TASK, TASK]}, "task names must differ"),
+        (GOOD | {"merges": ["ties", {"method": "ties", "density": 0.2}]}, "merges must differ"),
+        (GOOD | {"seeds": [1, 1]}, "seeds must differ"),
+        (GOOD | {"merges": []}, "'merges'"),
+        (GOOD | {"merges": [3]}, "expected the name of a method"),
+        (GOOD | {"tasks": [{key: value for key, value in TASK.items() if key != "calibration"}]}, "missing for: a"),
+        (GOOD | {"tasks": [TASK | {"head": {}}]}, "give either 'support'"),
+        (GOOD | {"tasks": [TASK | {"head": {"support": "s", "file": "f"}}]}, "give either 'support'"),
+        (GOOD | {"tasks": [TASK | {"lable": "x"}]}, "unknown key 'tasks.0.lable'; did you mean 'label'"),
+        (GOOD | {"calibration": {"mode": "heldout"}}, "'calibration.mode'"),
+        (GOOD | {"surgery": {"rank": 0}}, "'surgery.rank'"),
+        (GOOD | {"backbone": {"pooling": "max"}}, "'backbone.pooling'"),
+    ],
+)
+def test_what_is_refused_and_why(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(InvalidRecipe) as caught:
+        read_recipe(write(tmp_path, content))
+    assert message in str(caught.value)
+    assert str(tmp_path / "recipe.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_method_and_an_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'ties'"):
+        read_recipe(write(tmp_path, GOOD | {"merges": ["tie"]}))
+    with pytest.raises(InvalidRecipe, match="cannot be read"):
+        read_recipe(tmp_path / "absent.yaml")
+
+
+def test_transductive_needs_no_calibration_file(tmp_path: Path) -> None:
+    bare = {key: value for key, value in TASK.items() if key != "calibration"}
+    assert read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"mode": "transductive"}})).tasks[0].calibration is None
