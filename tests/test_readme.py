@@ -1,0 +1,30 @@
+"""The README keeps its word."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs(
+    experts: dict[str, Path], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) == 5
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").symlink_to(bert)
+    exec(code, {"experts": list(experts.values()), "texts": ["the red cat", "one blue dog", "two very red", "not blue"] * 4})
+    before, after = re.findall(r"mean_abs=([\d.]+)", capsys.readouterr().out)
+    assert float(after) < float(before)
+
+
+def test_links_and_pictures_are_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("http") or (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_the_two_commands_are_in_the_makefile() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in re.findall(r"^make (\w+)", README, re.MULTILINE))
