@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
 
 test: $(VENV)/.installed-dev  ## everything that CI checks
 	$(VENV)/bin/python scripts/check.py
+
+results: demo  ## refresh what the documentation shows
+	mkdir -p docs/results docs/images
+	cp out/demo/table.md docs/results/nlp8-demo.md
+	cp out/demo/figures/accuracy.png docs/images/accuracy.png
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -45,19 +45,10 @@ def wheel() -> None:
         call(PYTHON, "-m", "build", "--wheel", "--outdir", folder, ROOT)
         (built,) = folder.glob("*.whl")
         venv.create(folder / "venv", with_pip=True)
-        scripts = folder / "venv" / "bin"
-        pip = [
-            scripts / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--constraint",
-            ROOT / "constraints.txt",
-        ]
-        call(*pip, f"{built}[nlp8]")
-        call(scripts / "suture", "demo", "--out", folder / "out", folder=folder, SUTURE_CACHE=str(folder / "cache"))
+        python, suture = (folder / "venv" / "bin" / name for name in ("python", "suture"))
+        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        call(*pip, "--constraint", ROOT / "constraints.txt", f"{built}[nlp8]")
+        call(suture, "demo", "--out", folder / "out", folder=folder, SUTURE_CACHE=str(folder / "cache"))
 
 
 STEPS = {"lint": lint, "types": types, "tests": tests, "wheel": wheel}

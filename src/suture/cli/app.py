@@ -99,8 +99,9 @@ def merge(
 def bias(recipe: RecipeFile, merged: Merged = None) -> None:
     """Show how far a merged model's representations have drifted from each expert's (Eq. 1)."""
     from suture.experiment import measure_only, read_recipe
+    from suture.report.tables import bias_tables
 
-    console.show_results(measure_only(read_recipe(recipe), merged, stage=console.progress_stage), ("bias_l1", "bias_mean_abs"))
+    console.show_tables(bias_tables(measure_only(read_recipe(recipe), merged, stage=console.progress_stage)))
 
 
 @app.command()
@@ -124,9 +125,10 @@ def evaluate(
 ) -> None:
     """Show accuracy and bias of base, experts and merged model, with surgery where a file is given."""
     from suture.experiment import measure_only, read_recipe
+    from suture.report.tables import comparison_tables
 
     results = measure_only(read_recipe(recipe), merged, surgery, baselines_too=True, stage=console.progress_stage)
-    console.show_results(results, ("accuracy", "bias_mean_abs"))
+    console.show_tables(comparison_tables(results))
 
 
 @app.command()
@@ -152,10 +154,11 @@ def main() -> None:
 def _run_and_show(recipe: object, out: Path, *, replace: bool) -> None:
     from suture.experiment import Recipe
     from suture.experiment import run as run_experiment
+    from suture.report.tables import comparison_tables
 
     assert isinstance(recipe, Recipe)  # noqa: S101
     outcome = run_experiment(recipe, out, replace=replace, stage=console.progress_stage)
-    console.show_results(outcome.results, ("accuracy", "bias_mean_abs"))
+    console.show_tables(comparison_tables(outcome.results))
     console.show_notes(outcome.notes)
     console.show_written(outcome.out)
 

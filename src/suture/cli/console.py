@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from suture.types import Progress as Advance
 
 if TYPE_CHECKING:
-    from suture.evaluation import Results
+    from rich.table import Table
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -23,13 +23,12 @@ def progress_stage(name: str, units: int) -> Iterator[Advance]:
     """Show one piece of long work as a bar that stays, with its time, when it is done."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(24),
+        BarColumn(14),
         TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as bars:
-        task = bars.add_task(f"{name:<44.44}", total=units or None)
+        task = bars.add_task(f"{name:<48.48}", total=units or None)
 
         def advance(count: int) -> None:
             bars.advance(task, count)
@@ -38,13 +37,11 @@ def progress_stage(name: str, units: int) -> Iterator[Advance]:
         bars.update(task, total=units or 1, completed=units or 1)
 
 
-def show_results(results: "Results", metrics: tuple[str, ...]) -> None:
-    """Print a table per metric."""
-    from suture.report.tables import terminal_table
-
-    for metric in metrics:
+def show_tables(tables: list["Table"]) -> None:
+    """Print tables one below the other."""
+    for table in tables:
         out.print()
-        out.print(terminal_table(results, metric))
+        out.print(table)
 
 
 def show_notes(notes: list[str]) -> None:

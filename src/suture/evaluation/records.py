@@ -8,6 +8,7 @@ Key = tuple[str, str]
 """A merge and a surgery."""
 
 AVERAGE = "average"
+UNMERGED = {"pretrained", "individual"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Results:
     @property
     def merges(self) -> list[str]:
         """Every merged model."""
-        return list(dict.fromkeys(merge for merge, surgery in self.keys if surgery != "none"))
+        return list(dict.fromkeys(merge for merge, _ in self.keys if merge not in UNMERGED))
 
     @property
     def surgeries(self) -> list[str]:

@@ -49,7 +49,7 @@ class Representations:
     def _encode(self, model: str, weights: Mapping[str, Weights], split: str) -> Encoded:
         if (model, split) not in self._known:
             splits = {task.name: task.split(split) for task in self.setting.tasks}
-            with self.stage(f"Encoding {split} texts: {model}", sum(map(len, splits.values()))) as progress:
+            with self.stage(f"Encoding {split}: {model}", sum(map(len, splits.values()))) as progress:
                 self._known[model, split] = dict(self._encode_each(splits, weights, progress))
         return self._known[model, split]
 

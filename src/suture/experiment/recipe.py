@@ -14,7 +14,7 @@
     merges:
       - weight_averaging
       - {method: task_arithmetic, scale: 0.3}
-    calibration: {mode: held-out, samples: 256}
+    calibration: {mode: held-out, samples: 256, pool: 512}
     surgery: {rank: 16, iterations: 500}
     seeds: [0, 1, 2]
 
@@ -91,10 +91,11 @@ class TaskRecipe(Strict):
 
 
 class CalibrationRecipe(Strict):
-    """The unlabelled samples that surgery is fitted on; ``samples`` of each task, or all when it is None."""
+    """The unlabelled samples that surgery is fitted on: each seed draws ``samples`` of each task's first ``pool``; None means all."""
 
     mode: Mode = "held-out"
     samples: int | None = Field(None, ge=1)
+    pool: int | None = Field(None, ge=1)
 
 
 class SurgeryRecipe(Strict):

@@ -79,7 +79,7 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
     samples = recipe.calibration.samples or "all"
     test = round(fmean(len(task.split("test")) for task in setting.tasks))
     notes = [
-        f"{setting.name}: base {setting.base.path.name}, {len(setting.tasks)} experts; {test} test samples a task on average.",
+        f"{setting.name}: {setting.family}; {len(setting.tasks)} tasks, {test} samples of the test split a task on average.",
         f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples "
         f"a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
     ]

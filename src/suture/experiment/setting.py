@@ -21,6 +21,7 @@ class Setting:
     """What an experiment runs on; all experts match the base, nothing has been merged yet."""
 
     name: str
+    family: str
     base: Checkpoint
     folder: Path
     experts: Mapping[str, Weights]
@@ -45,10 +46,10 @@ def prepare(recipe: Recipe, progress: Progress = no_progress) -> Setting:
 def _from_suite(recipe: Recipe, suite: Suite) -> Setting:
     base = open_checkpoint(suite.base)
     experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
-    tasks = [_shortened(task, recipe.test_samples) for task in suite.tasks]
+    tasks = [_shortened(task, recipe) for task in suite.tasks]
     backbone = TextBackbone(suite.base, base, "mean", suite.max_length)
     heads = {task.name: _prototypes(backbone, task.split(SUPPORT), len(task.classes), suite.head_scale) for task in tasks}
-    return Setting(suite.name, base, suite.base, experts, tasks, heads, backbone.pooling, backbone.max_length)
+    return Setting(suite.name, suite.family, base, suite.base, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
 
 def _from_files(recipe: Recipe) -> Setting:
@@ -62,8 +63,8 @@ def _from_files(recipe: Recipe) -> Setting:
     for entry in recipe.tasks:
         task = _read_task(entry, recipe.calibration.mode == "held-out")
         heads[entry.name] = _head(entry, task, backbone)
-        tasks.append(_shortened(task, recipe.test_samples))
-    return Setting(recipe.name, base, folder, experts, tasks, heads, backbone.pooling, backbone.max_length)
+        tasks.append(_shortened(task, recipe))
+    return Setting(recipe.name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
 
 def _read_task(entry: TaskRecipe, held_out: bool) -> Task:
@@ -97,10 +98,7 @@ def _prototypes(backbone: TextBackbone, support: Split, classes: int, scale: flo
     return prototype_head(encode_cached(backbone, support.texts), support.known_labels(), classes, scale)
 
 
-def _shortened(task: Task, test_samples: int | None) -> Task:
-    """Return the task with only its first test samples, for quick looks."""
-    test = task.split("test")
-    if test_samples is None or test_samples >= len(test):
-        return task
-    labels = None if test.labels is None else test.labels[:test_samples]
-    return Task(task.name, task.classes, {**task.splits, "test": Split(test.texts[:test_samples], labels)})
+def _shortened(task: Task, recipe: Recipe) -> Task:
+    """Return the task with no more test and calibration samples than the recipe looks at."""
+    most = {"test": recipe.test_samples, "calibration": recipe.calibration.pool}
+    return Task(task.name, task.classes, {name: split.first(most.get(name)) for name, split in task.splits.items()})

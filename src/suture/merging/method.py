@@ -55,7 +55,7 @@ class MergingMethod(ABC):
 
     def __str__(self) -> str:
         settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self))
-        return f"{self.name}({settings})"
+        return f"{self.name}({settings})" if settings else self.name
 
 
 def make_method(methods: Mapping[str, type[MergingMethod]], name: str, settings: Mapping[str, object]) -> MergingMethod:

@@ -110,7 +110,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _series(results: Results, key: Key, metric: str, tasks: Sequence[str], scale: float) -> tuple[list[float], list[float]]:
     spreads = [results.spread(key, metric, task, scale) for task in tasks]
-    return [s.mean if s else float("nan") for s in spreads], [(s.deviation or 0.0) if s else 0.0 for s in spreads]
+    return [s.mean if s else float("nan") for s in spreads], [s.deviation if s and s.deviation else float("nan") for s in spreads]
 
 
 def _tsne_legend(tasks: Sequence[str]) -> list[Line2D]:

