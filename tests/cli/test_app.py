@@ -23,9 +23,10 @@ def suture(*arguments: object, fails: int = 0) -> subprocess.CompletedProcess[st
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     """Run a command that must fail in this process, and return its exit code and what it said."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["suture", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as stopped:
+            main()
     said = capsys.readouterr()
     assert not said.out
     return int(stopped.value.code or 0), said.err
