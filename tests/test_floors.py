@@ -8,6 +8,7 @@ FLOORS = {
     "errors": 0,
     "types": 0,
     "task_vector": 0,
+    "randomness": 0,
     "checkpoints": 1,
     "merging": 2,
     "backbones": 2,

@@ -1,5 +1,7 @@
 """The text encoder against transformers itself."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +28,6 @@ def test_representations_are_those_of_transformers(bert: Path, pooling: str) -> 
         rows.append(hidden.mean(dim=0) if pooling == "mean" else hidden[0])
     backbone = TextBackbone.open(bert, pooling, 12)  # type: ignore[arg-type]
     torch.testing.assert_close(encode(backbone, TEXTS), torch.stack(rows), rtol=0, atol=1e-5)
-    assert backbone.width == 16
 
 
 def test_weights_of_an_expert_go_into_the_bases_model(bert: Path, make_expert: Callable[..., Path]) -> None:
@@ -59,6 +60,27 @@ def test_the_digest_tells_weights_and_settings_apart(bert: Path, make_expert: Ca
     ]
     assert len({backbone.digest for backbone in backbones}) == 4
     assert TextBackbone.open(bert).digest == backbones[0].digest
+
+
+def test_whatever_a_tokenizer_reads_is_part_of_the_digest(bert: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert, tmp_path / "copy")
+    before = TextBackbone.open(tmp_path / "copy").digest
+    assert before == TextBackbone.open(bert).digest
+    settings = json.loads((tmp_path / "copy" / "tokenizer_config.json").read_text())
+    (tmp_path / "copy" / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    assert TextBackbone.open(tmp_path / "copy").digest != before
+
+
+def test_padding_on_the_left_does_not_move_the_first_token(bert: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert, tmp_path / "copy")
+    settings = json.loads((tmp_path / "copy" / "tokenizer_config.json").read_text())
+    (tmp_path / "copy" / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    torch.testing.assert_close(encode(TextBackbone.open(tmp_path / "copy", "cls"), TEXTS), encode(TextBackbone.open(bert, "cls"), TEXTS))
+
+
+def test_a_text_longer_than_the_models_positions_is_cut(bert: Path) -> None:
+    long = ["red " * 200]
+    assert torch.equal(encode(TextBackbone.open(bert, "mean", 500), long), encode(TextBackbone.open(bert, "mean", 32), long))
 
 
 def test_folders_that_are_no_model(bert: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from suture.backbones import TextBackbone
-from suture.errors import DataError
+from suture.errors import DataError, SutureWarning
 from suture.representation import encode, encode_cached, extract
 
 TEXTS = ["red " * (1 + place % 9) + "cat" * (place % 2) for place in range(40)]
@@ -43,6 +43,17 @@ def test_a_spoilt_cache_file_is_made_again(bert: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:50])
     assert torch.equal(encode_cached(TextBackbone.open(bert), TEXTS, folder=tmp_path), first)
     assert file.stat().st_size > 50
+
+
+def test_texts_cannot_imitate_one_another(bert: Path, tmp_path: Path) -> None:
+    assert len(encode_cached(TextBackbone.open(bert), ["red", "cat"], folder=tmp_path)) == 2
+    assert len(encode_cached(TextBackbone.open(bert), ["red\0cat"], folder=tmp_path)) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(SutureWarning, match="not kept"):
+        assert len(encode_cached(TextBackbone.open(bert), ["red"], folder=tmp_path / "file")) == 1
 
 
 def test_no_texts(bert: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from suture.errors import DataError, InvalidHyperparameter
+from suture.randomness import generator_for
 from suture.representation import representation_bias
 from suture.surgery import Schedule, fit_surgery
 from suture.surgery.fit import _batches, one_thread
@@ -44,14 +45,14 @@ def numpy_fit(
 def test_equal_to_adam_by_hand() -> None:
     sets, schedule = pairs(0, {"a": 40, "b": 23}), Schedule(rank=3, iterations=15)
     fitted = fit_surgery(sets, schedule, seed=5)
-    generator = torch.Generator().manual_seed(5)
-    start = untrained(["a", "b"], 8, 3, generator)
-    batches = _batches([40, 23], 16, generator)
+    generators = [generator_for(5, task) for task in "ab"]
+    starts = [untrained([task], 8, 3, own) for task, own in zip("ab", generators, strict=True)]
+    batches = _batches([40, 23], 16, generators)
     rows = [next(batches).numpy() for _ in range(schedule.steps)]
     for place, (task, offset) in enumerate({"a": 0, "b": 40}.items()):
         z, target = (tensor.double().numpy() for tensor in sets[task])
         own = [batch[place] - offset for batch in rows]
-        down, up = numpy_fit(z, target, start.down[place].double().numpy(), start.up[place].double().numpy(), own, 1e-3)
+        down, up = numpy_fit(z, target, starts[place].down[0].double().numpy(), starts[place].up[0].double().numpy(), own, 1e-3)
         np.testing.assert_allclose(fitted.down[place].numpy(), down, atol=2e-5)
         np.testing.assert_allclose(fitted.up[place].numpy(), up, atol=2e-5)
 
@@ -77,6 +78,16 @@ def test_a_seed_fixes_everything_and_no_global_state_is_touched() -> None:
     assert not torch.equal(first.up, other.up)
 
 
+def test_other_tasks_and_their_order_change_nothing() -> None:
+    sets, schedule = pairs(6, {"a": 40, "b": 30, "c": 50}), Schedule(rank=2, iterations=20)
+    together = fit_surgery(sets, schedule, seed=3)
+    for tasks in (("c", "a", "b"), ("b",), ("a", "c")):
+        other = fit_surgery({task: sets[task] for task in tasks}, schedule, seed=3)
+        assert other.tasks == tasks
+        for task in tasks:
+            torch.testing.assert_close(other(task, sets[task][0]), together(task, sets[task][0]), rtol=1e-4, atol=1e-5)
+
+
 def test_merged_equal_to_expert_is_left_alone() -> None:
     z = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     fitted = fit_surgery({"a": (z, z)}, Schedule(rank=4, iterations=20), seed=0)
@@ -84,7 +95,7 @@ def test_merged_equal_to_expert_is_left_alone() -> None:
 
 
 def test_every_epoch_sees_every_sample_once() -> None:
-    batches = _batches([5, 7], 3, torch.Generator().manual_seed(0))
+    batches = _batches([5, 7], 3, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
     drawn = torch.stack([next(batches) for _ in range(35)])
     first, second = drawn[:, 0].flatten(), drawn[:, 1].flatten()
     assert all(sorted(epoch.tolist()) == list(range(5)) for epoch in first.split(5))

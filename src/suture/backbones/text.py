@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from suture.checkpoints import Weights, open_checkpoint, sha256_of
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, UnsupportedFormat
 
 Pooling = Literal["mean", "cls"]
+COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece")
+"""Files beside the weights that decide what a text becomes: configuration and everything a tokenizer reads."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,12 @@ class TextBackbone:
     """A text encoder: configuration and tokenizer from ``folder``, weights from ``weights``; nothing is loaded before the first use.
 
     The representation is the mean of the last layer's outputs over the real tokens (``pooling="mean"``), or its first token
-    (``"cls"``), in float32. Texts are cut at ``max_length`` tokens.
+    (``"cls"``), in float32. Texts are cut at ``max_length`` tokens, or at the
+    number of positions that the model has, if that is less.
 
-    Raises :class:`CheckpointNotFound` when the folder has no configuration or tokenizer, :class:`IncompatibleExperts` when the weights
-    do not fill the model: nothing is ever left at a random start.
+    Raises :class:`CheckpointNotFound` when the folder has no configuration or tokenizer, :class:`UnsupportedFormat` for a model family
+    that is not a text encoder, and :class:`IncompatibleExperts` when the weights do not fill the model: nothing is ever left at a
+    random start.
     """
 
     folder: Path
@@ -44,24 +49,21 @@ class TextBackbone:
     @cached_property
     def digest(self) -> str:
         """The sha256 of everything that decides the representations."""
-        companions = [file for name in ("config.json", "tokenizer.json", "vocab.txt") if (file := self.folder / name).is_file()]
+        companions = sorted(file for file in self.folder.iterdir() if file.is_file() and COMPANION.search(file.name))
         libraries = [version("torch"), version("transformers")]
-        identity = [self.weights.digest, *map(sha256_of, companions), self.pooling, self.max_length, *libraries]
+        named = [(file.name, sha256_of(file)) for file in companions]
+        identity = [self.weights.digest, named, self.pooling, self.max_length, *libraries]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-
-    @cached_property
-    def width(self) -> int:
-        """The width k of the representations."""
-        from transformers import AutoConfig
-
-        return int(_from_folder(AutoConfig, self.folder).hidden_size)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the folder."""
         from transformers import AutoTokenizer
 
-        return _from_folder(AutoTokenizer, self.folder)
+        tokenizer = _from_folder(AutoTokenizer, self.folder)
+        # The first token is read as position 0 whatever side a folder's generation settings pad on.
+        tokenizer.padding_side = "right"
+        return tokenizer
 
     @cached_property
     def model(self) -> torch.nn.Module:
@@ -69,6 +71,8 @@ class TextBackbone:
         from transformers import MODEL_MAPPING, AutoConfig
 
         config = _from_folder(AutoConfig, self.folder)
+        if type(config) not in MODEL_MAPPING:
+            raise UnsupportedFormat(f"{self.folder}: models of type {config.model_type!r} have no text encoder that Suture knows")
         # Files written by an old library may hold tensors that the model no longer has; missing ones would be random.
         with _no_progress_bars():
             model, info = MODEL_MAPPING[type(config)].from_pretrained(
@@ -82,8 +86,10 @@ class TextBackbone:
         return encoder
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token numbers, cut at ``max_length``."""
-        numbers: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        """Return each text's token numbers, cut where the model's positions or ``max_length`` end."""
+        positions = getattr(self.model.config, "max_position_embeddings", self.max_length)
+        longest = min(self.max_length, positions)
+        numbers: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
         return numbers
 
     def represent(self, tokens: Sequence[list[int]]) -> Float[Tensor, "n k"]:

@@ -1,8 +1,10 @@
 """Representations, computed once per weights and texts and kept on disk."""
 
 import hashlib
+import json
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from suture.backbones import TextBackbone
 from suture.checkpoints import cache_folder
-from suture.errors import DataError
+from suture.errors import DataError, SutureWarning
 from suture.types import Progress, no_progress
 
 TOKENS_PER_BATCH = 4096
@@ -47,13 +49,18 @@ def encode_cached(
     The key is the digest of weights, configuration, tokenizer, pooling and texts, so a changed input is never mistaken; files
     appear whole or not at all, so processes may share the folder.
     """
-    key = hashlib.sha256("\0".join([backbone.digest, *texts]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([backbone.digest, *texts]).encode()).hexdigest()
     file = (folder or cache_folder()) / "representations" / key[:2] / f"{key}.safetensors"
     try:
         z = load_file(file)["z"]
     except (OSError, SafetensorError, KeyError):
         z = encode(backbone, texts, progress)
-        _store(file, z)
+        try:
+            _store(file, z)
+        except OSError as error:
+            warnings.warn(
+                f"representations are not kept, as {file.parent} cannot be written: {error.strerror}", SutureWarning, stacklevel=2
+            )
     else:
         progress(len(texts))
     return z

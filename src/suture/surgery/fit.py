@@ -1,7 +1,7 @@
 """Fitting the surgery modules without labels (Yang et al., 2024, arXiv 2402.02705, Eq. 2), all tasks in one batched fit."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from suture.errors import DataError, InvalidHyperparameter
+from suture.randomness import generator_for
 from suture.surgery.module import Surgery, operate, untrained
 from suture.types import Progress, no_progress
 
@@ -49,7 +50,8 @@ def fit_surgery(calibration: Mapping[str, Pair], schedule: Schedule, seed: int, 
     """Return the modules that bring the merged representations to the experts': min Σ_t (1/|B|k) ‖Ẑ_merged − Z_expert‖₁.
 
     ``calibration`` maps each task to its representations under the merged backbone and under the expert, row by row of the same
-    unlabelled inputs. Tasks do not influence each other; a seed fixes start and batches. ``progress`` counts steps.
+    unlabelled inputs. A seed fixes start and batches of each task by its name: what other tasks are fitted beside it does not
+    change a task's module (but for rounding). ``progress`` counts steps.
 
     Raises :class:`DataError` for no samples, or representations that do not belong together.
 
@@ -58,13 +60,13 @@ def fit_surgery(calibration: Mapping[str, Pair], schedule: Schedule, seed: int, 
     >>> bool((surgery("half", z) - 0.5 * z).abs().mean() < 0.25 * (0.5 * z).abs().mean())
     True
     """
-    generator = torch.Generator().manual_seed(seed)
     with one_thread():
-        start = untrained(list(calibration), _check(calibration), schedule.rank, generator)
+        width, generators = _check(calibration), [generator_for(seed, task) for task in calibration]
+        starts = [untrained([task], width, schedule.rank, own) for task, own in zip(calibration, generators, strict=True)]
         merged, expert = (torch.cat([pair[side] for pair in calibration.values()]).float() for side in (0, 1))
-        down, up = start.down.requires_grad_(), start.up.requires_grad_()
+        down, up = (torch.cat(parts).requires_grad_() for parts in zip(*((start.down, start.up) for start in starts), strict=True))
         optimizer = torch.optim.Adam([down, up], lr=schedule.learning_rate, betas=schedule.betas)
-        batches = _batches([len(pair[0]) for pair in calibration.values()], schedule.batch_size, generator)
+        batches = _batches([len(pair[0]) for pair in calibration.values()], schedule.batch_size, generators)
         for _ in range(schedule.steps):
             rows = next(batches)
             error = operate(merged[rows], down, up) - expert[rows]
@@ -73,7 +75,7 @@ def fit_surgery(calibration: Mapping[str, Pair], schedule: Schedule, seed: int, 
             error.abs().mean(dim=(1, 2)).sum().backward()
             optimizer.step()
             progress(1)
-    return Surgery(start.tasks, down.detach(), up.detach())
+    return Surgery(tuple(calibration), down.detach(), up.detach())
 
 
 def _check(calibration: Mapping[str, Pair]) -> int:
@@ -91,14 +93,14 @@ def _check(calibration: Mapping[str, Pair]) -> int:
     return widths.pop()
 
 
-def _batches(sizes: list[int], batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, "t b"]]:
+def _batches(sizes: list[int], batch: int, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "t b"]]:
     """Yield rows of the concatenated sets, one batch per task at a time; each task goes through its samples in a new order every epoch."""
     starts = torch.tensor([0, *sizes]).cumsum(0)[:-1]
     queues = [torch.empty(0, dtype=torch.int64) for _ in sizes]
     while True:
         for task, size in enumerate(sizes):
             while len(queues[task]) < batch:
-                queues[task] = torch.cat([queues[task], torch.randperm(size, generator=generator)])
+                queues[task] = torch.cat([queues[task], torch.randperm(size, generator=generators[task])])
         yield torch.stack([start + queue[:batch] for start, queue in zip(starts, queues, strict=True)])
         queues = [queue[batch:] for queue in queues]
 
