@@ -4,6 +4,7 @@ python scripts/check.py               # everything
 python scripts/check.py lint types    # some steps
 """
 
+import csv
 import os
 import subprocess
 import sys
@@ -38,6 +39,23 @@ def tests() -> None:
     call(PYTHON, "-m", "pytest", "-n", "2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 
+def main_job_done(out: Path) -> None:
+    """Stop unless surgery brought every merged model of a finished run closer to the experts, in accuracy and in bias."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    with (out / "results.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            values.setdefault((row["merge"], row["surgery"], row["metric"]), []).append(float(row["value"]))
+    mean = {key: sum(found) / len(found) for key, found in values.items()}
+    operated = {merge for merge, surgery, _ in mean if surgery != "none"}
+    if not operated:
+        sys.exit("check: the main job measured no surgery")
+    for merge in operated:
+        better = mean[merge, "none", "accuracy"] < mean[merge, "surgery", "accuracy"] < mean["individual", "none", "accuracy"]
+        if not (better and mean[merge, "surgery", "bias_l1"] < mean[merge, "none", "bias_l1"]):
+            sys.exit(f"check: surgery did not help {merge}: {mean}")
+    print(f"check: surgery helps {', '.join(sorted(operated))}")
+
+
 def wheel() -> None:
     """Build the wheel, install it in a fresh environment outside the checkout, and run the main job from there."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -49,6 +67,7 @@ def wheel() -> None:
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         call(*pip, "--constraint", ROOT / "constraints.txt", f"{built}[nlp8]")
         call(suture, "demo", "--out", folder / "out", folder=folder, SUTURE_CACHE=str(folder / "cache"))
+        main_job_done(folder / "out")
 
 
 STEPS = {"lint": lint, "types": types, "tests": tests, "wheel": wheel}

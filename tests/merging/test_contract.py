@@ -105,7 +105,8 @@ def test_blocks_do_not_show(method: MergingMethod, oracle: Oracle, tmp_path: Pat
     base = on_disk(tmp_path, "base", model(0))
     experts = [on_disk(tmp_path, f"expert{seed}", model(seed)) for seed in (1, 2)]
     whole = merge(method, base, *experts)
-    monkeypatch.setattr("suture.merging.driver.BLOCK", 3)
+    monkeypatch.setattr("suture.merging.streaming.BLOCK", 3)
+    monkeypatch.setattr("suture.merging.streaming.SEGMENT", 8)
     for name, tensor in merge(method, base, *experts).items():
         assert torch.equal(tensor, whole[name])
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from suture.checkpoints import open_checkpoint, read_manifest
 from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
-from suture.merging import TaskArithmetic, WeightAveraging, merge_tensors, merge_to_folder
+from suture.merging import TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
 
 
 def test_a_merged_folder_loads_in_transformers(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_a_merged_folder_loads_in_transformers(bert: Path, experts: dict[str, Pa
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("red")["input_ids"] == AutoTokenizer.from_pretrained(bert)("red")["input_ids"]
     manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
-    assert manifest.inputs[str(bert)] == base.digest
-    assert manifest.settings["method"] == "weight_averaging()"
+    assert manifest.inputs[str(bert)] == f"fingerprint:{base.fingerprint}"
+    assert manifest.settings["method"] == "weight_averaging"
 
 
 def test_shards_come_out_as_they_went_in(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
@@ -48,6 +48,9 @@ def test_progress_adds_up_to_the_elements(bert: Path, experts: dict[str, Path]) 
     base, seen = open_checkpoint(bert), list[int]()
     list(merge_tensors(TaskArithmetic(), base, [open_checkpoint(experts["pets"])], seen.append))
     assert sum(seen) == base.elements
+    seen.clear()
+    list(merge_tensors(Ties(), base, [open_checkpoint(experts["pets"])], seen.append))
+    assert sum(seen) == base.elements * (Ties().passes)
 
 
 def test_no_experts(bert: Path) -> None:
@@ -71,6 +74,30 @@ def test_another_dtype_is_a_difference(bert: Path, make_expert: Callable[..., Pa
     save_file({name: tensor.half() for name, tensor in tensors.items()}, expert / "model.safetensors")
     with pytest.raises(IncompatibleExperts, match=r"expected \[.*\] float32, found \[.*\] float16"):
         list(merge_tensors(TaskArithmetic(), open_checkpoint(bert), [open_checkpoint(expert)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mixed_dtypes_merge_into_the_dtype_that_is_asked_for(
+    bert: Path, make_expert: Callable[..., Path], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    whole, half = (make_expert(name, seed) for seed, name in enumerate(("whole", "half")))
+    tensors = load_file(half / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, half / "model.safetensors")
+    base = open_checkpoint(bert)
+    merge_to_folder(WeightAveraging(), base, [open_checkpoint(whole), open_checkpoint(half)], tmp_path / "out", dtype=dtype)
+    out, first, second = (load_file(path / "model.safetensors") for path in (tmp_path / "out", whole, half))
+    for name in base:
+        assert out[name].dtype == dtype
+        torch.testing.assert_close(out[name], ((first[name] + second[name].float()) / 2).to(dtype), rtol=1e-2, atol=1e-6)
+
+
+def test_a_buffer_that_an_expert_lacks_is_the_bases(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2), "ids": torch.arange(2)}, tmp_path / "base.safetensors")
+    save_file({"w": torch.zeros(2)}, tmp_path / "expert.safetensors")
+    base, expert = (open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("base", "expert"))
+    merged = dict(merge_tensors(WeightAveraging(), base, [expert]))
+    assert merged["ids"].tolist() == [0, 1]
+    assert merged["w"].tolist() == [0.0, 0.0]
 
 
 def test_buffers_that_differ_are_refused(tmp_path: Path) -> None:

@@ -1,42 +1,43 @@
 """The one driver of every merging method: out of core, tensor by tensor, in the order of the disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from suture.checkpoints import SINGLE, Checkpoint, Manifest, Weights, copy_companions, staged_folder, write_safetensors
+from suture.checkpoints import SINGLE, Checkpoint, Manifest, TensorSpec, Weights, copy_companions, staged_folder, write_safetensors
 from suture.merging.matching import check_buffer, check_experts, check_finite
-from suture.merging.method import MergingMethod, Statistics
-from suture.task_vector import stack_task_vectors
+from suture.merging.method import Block, MergingMethod, Statistics
+from suture.merging.streaming import Sources, Streamed, restore, workers
 from suture.types import Progress, no_progress
-
-BLOCK = 1 << 16
-"""Elements per expert in one block: small enough that eight experts' blocks stay in a processor's cache."""
 
 
 def merge_tensors(
-    method: MergingMethod, base: Weights, experts: Sequence[Weights], progress: Progress = no_progress
+    method: MergingMethod,
+    base: Weights,
+    experts: Sequence[Weights],
+    progress: Progress = no_progress,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the merged tensors by name, each of the base's shape and dtype, in the base's order.
 
-    At most one tensor (times the number of experts, for methods that need whole tensors) is in memory at a time. ``progress`` counts
-    elements; a method with a first pass counts them twice.
+    With an output ``dtype`` floating-point tensors come out in that, and experts may be of other precisions than the base; sums run in
+    at least float32 either way.
+
+    Memory holds a few segments of every expert, the tensor being yielded, and those being made behind it; for methods that need whole
+    tensors, a few tensors times the number of experts. ``progress`` counts elements, those of a first pass too.
 
     Raises :class:`IncompatibleExperts` or :class:`NonFiniteTensor`.
     """
-    check_experts(base, experts)
-    statistics = method.scan(lambda: _all_blocks(base, experts), _floating_size(base), len(experts))
-    for name in base:
-        tensor = base[name]
-        if tensor.is_floating_point():
-            yield name, _merge_tensor(method, name, base, experts, statistics)
-        else:
-            check_buffer(name, base, experts)
+    check_experts(base, experts, any_dtype=dtype is not None)
+    with workers() as pool:
+        sources = Sources(base, experts, pool, dtype)
+        statistics = method.scan(Streamed(sources, progress))
+        for name, tensor in _merged(method, sources, statistics):
+            progress(tensor.numel())
             yield name, tensor
-        progress(tensor.numel())
 
 
 def merge_to_folder(
@@ -47,68 +48,80 @@ def merge_to_folder(
     *,
     replace: bool = False,
     progress: Progress = no_progress,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Merge into a folder with the base's own layout: the same shards, configuration and tokenizer beside them.
 
+    ``dtype`` as in :func:`merge_tensors`.
+
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
     """
-    check_experts(base, experts)
-    inputs = {str(weights.path): weights.digest for weights in (base, *experts)}
+    check_experts(base, experts, any_dtype=dtype is not None)
     settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts]}
-    with staged_folder(out, Manifest(inputs=inputs, settings=settings), replace=replace) as stage:
-        merged = merge_tensors(method, base, experts, progress)
+    inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
+    files = [file for weights in (base, *experts) for file in weights.files]
+    with staged_folder(out, Manifest(inputs=inputs, settings=settings), replace=replace, inputs=files) as stage:
+        merged = merge_tensors(method, base, experts, progress, dtype)
         for file, tensors in groupby(merged, key=lambda item: base.file_of[item[0]]):
-            specs = {name: spec for name, spec in base.specs.items() if base.file_of[name] == file}
+            specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
             target = stage / (file.name if len(base.files) > 1 else SINGLE)
             write_safetensors(target, specs, tensors)
         copy_companions(base, stage)
     return Path(out)
 
 
-def _merge_tensor(method: MergingMethod, name: str, base: Weights, experts: Sequence[Weights], statistics: Statistics) -> Tensor:
-    tensor = base[name]
-    sources = [expert[name] for expert in experts]
-    if not method.elementwise:
-        return _merge_block(method, name, tensor, sources, base, experts, statistics)
-    flat, flat_sources = tensor.reshape(-1), [source.reshape(-1) for source in sources]
-    merged = torch.empty_like(flat)
-    for start in range(0, flat.numel(), BLOCK):
-        part = slice(start, start + BLOCK)
-        block = [source[part] for source in flat_sources]
-        merged[part] = _merge_block(method, name, flat[part], block, base, experts, statistics)
-    return merged.reshape(tensor.shape)
+def _written(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
+    return TensorSpec(spec.shape, dtype) if dtype is not None and spec.dtype.is_floating_point else spec
 
 
-def _merge_block(
-    method: MergingMethod,
-    name: str,
-    tensor: Tensor,
-    sources: list[Tensor],
-    base: Weights,
-    experts: Sequence[Weights],
-    statistics: Statistics,
-) -> Tensor:
-    task_vectors = stack_task_vectors(tensor, sources)
-    check_finite(name, task_vectors, base, experts)
-    delta = method.combine(task_vectors, statistics)
-    # Where nothing changed the base's bits stay, the sign of zero included.
-    merged = torch.where(delta == 0, tensor, (tensor.to(delta.dtype) + delta).to(tensor.dtype))
-    check_finite(name, merged, base, experts)
-    return merged
+def _merged(method: MergingMethod, sources: Sources, statistics: Statistics) -> Iterator[tuple[str, Tensor]]:
+    """Cut every tensor into pieces of work, and yield it when its last piece is done."""
+    pieces = ((name, *piece) for name in sources.base for piece in _pieces(method, name, sources, statistics))
+    done = sources.in_order(_bound(*piece) for piece in pieces)
+    for name, tensor, last in done:
+        if last:
+            yield name, tensor
 
 
-def _all_blocks(base: Weights, experts: Sequence[Weights]) -> Iterator[Tensor]:
-    for name in base:
-        tensor = base[name]
-        if not tensor.is_floating_point():
-            continue
-        flat, sources = tensor.reshape(-1), [expert[name].reshape(-1) for expert in experts]
-        for start in range(0, flat.numel(), BLOCK):
-            part = slice(start, start + BLOCK)
-            block = stack_task_vectors(flat[part], [source[part] for source in sources])
-            check_finite(name, block, base, experts)
-            yield block
+def _bound(name: str, tensor: Tensor, work: Callable[[], None], last: bool) -> Callable[[], tuple[str, Tensor, bool]]:
+    def run() -> tuple[str, Tensor, bool]:
+        work()
+        return name, tensor, last
+
+    return run
 
 
-def _floating_size(base: Weights) -> int:
-    return sum(torch.Size(spec.shape).numel() for spec in base.specs.values() if spec.dtype.is_floating_point)
+def _pieces(
+    method: MergingMethod, name: str, sources: Sources, statistics: Statistics
+) -> Iterator[tuple[Tensor, Callable[[], None], bool]]:
+    """Yield a tensor to fill, the work that fills a part of it, and whether that is its last part."""
+    base = sources.base[name]
+    if not base.is_floating_point():
+        yield base, lambda: check_buffer(name, sources.base, sources.experts), True
+        return
+    merged = torch.empty(base.shape, dtype=sources.dtype or base.dtype)
+    if not (method.elementwise and base.numel()):
+        yield merged, lambda: _fill(merged, method, sources.whole(name), sources, statistics), True
+        return
+    segments = sources.segments(name)
+    for start, stop in segments:
+        yield merged, _segment(method, name, start, stop, merged.reshape(-1), sources, statistics), (start, stop) == segments[-1]
+
+
+def _segment(
+    method: MergingMethod, name: str, start: int, stop: int, flat: Tensor, sources: Sources, statistics: Statistics
+) -> Callable[[], None]:
+    def run() -> None:
+        for block in sources.blocks(name, start, stop):
+            _fill(flat[block.start : block.start + block.base.numel()], method, block, sources, statistics)
+
+    return run
+
+
+def _fill(target: Tensor, method: MergingMethod, block: Block, sources: Sources, statistics: Statistics) -> None:
+    """Merge one block into its place."""
+    if not method.linear:
+        check_finite(block.name, block.task_vectors, sources.base, sources.experts)
+    merged = restore(block.base, method.combine(block, statistics), target.dtype)
+    check_finite(block.name, merged, sources.base, sources.experts)
+    target.copy_(merged)

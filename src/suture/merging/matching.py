@@ -11,15 +11,16 @@ from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
 LISTED = 8
 
 
-def check_experts(base: Weights, experts: Sequence[Weights]) -> None:
+def check_experts(base: Weights, experts: Sequence[Weights], *, any_dtype: bool = False) -> None:
     """Raise :class:`IncompatibleExperts`, with the whole difference, unless all hold the same tensors as the base.
 
-    Raises :class:`UsageError` when there is no expert at all.
+    Integer and boolean buffers that an expert lacks are the base's: libraries stop and start to save them. With ``any_dtype``
+    floating-point tensors may be of another precision. Raises :class:`UsageError` when there is no expert at all.
     """
     if not experts:
         raise UsageError("there is nothing to merge: give at least one expert")
     for expert in experts:
-        if differences := _differences(base.specs, expert.specs):
+        if differences := _differences(base.specs, expert.specs, any_dtype):
             shown = "\n  ".join(differences[:LISTED])
             more = f"\n  … and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
             raise IncompatibleExperts(f"{expert.path} is not an expert of {base.path}:\n  {shown}{more}")
@@ -41,21 +42,26 @@ def check_finite(name: str, block: Tensor, base: Weights, experts: Sequence[Weig
 def check_buffer(name: str, base: Weights, experts: Sequence[Weights]) -> None:
     """Raise :class:`IncompatibleExperts` when an integer or boolean tensor, which cannot be averaged, is not the same everywhere."""
     for expert in experts:
-        if not torch.equal(base[name], expert[name]):
+        if name in expert and not torch.equal(base[name], expert[name]):
             raise IncompatibleExperts(
                 f"{expert.path}: the {base.specs[name].dtype} tensor {name!r} differs from the base, and cannot be merged"
             )
 
 
-def _differences(base: Mapping[str, TensorSpec], expert: Mapping[str, TensorSpec]) -> list[str]:
-    missing = [f"missing tensor {name!r}" for name in base if name not in expert]
+def _differences(base: Mapping[str, TensorSpec], expert: Mapping[str, TensorSpec], any_dtype: bool) -> list[str]:
+    missing = [f"missing tensor {name!r}" for name, spec in base.items() if name not in expert and spec.dtype.is_floating_point]
     extra = [f"extra tensor {name!r}" for name in expert if name not in base]
     other = [
         f"tensor {name!r}: expected {_show(spec)}, found {_show(expert[name])}"
         for name, spec in base.items()
-        if name in expert and expert[name] != spec
+        if name in expert and not _alike(spec, expert[name], any_dtype)
     ]
     return missing + extra + other
+
+
+def _alike(base: TensorSpec, expert: TensorSpec, any_dtype: bool) -> bool:
+    floating = base.dtype.is_floating_point and expert.dtype.is_floating_point
+    return base.shape == expert.shape and (base.dtype == expert.dtype or (any_dtype and floating))
 
 
 def _show(spec: TensorSpec) -> str:

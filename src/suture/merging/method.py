@@ -1,7 +1,7 @@
 """The contract of every merging method: estimate, then combine.
 
 A method is a frozen dataclass: its fields are its hyperparameters, checked when it is made. It maps the task vectors of one tensor
-to *one* task vector; the driver adds that to the base. Methods with a quantity of the whole model (Ties' threshold) compute it in
+to *one* task vector; the driver adds that to the base. Methods with a quantity of the whole model (Ties' threshold) estimate it in
 :meth:`MergingMethod.scan`, a first streaming pass.
 """
 
@@ -9,8 +9,9 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from suture.errors import InvalidHyperparameter, UnknownName
@@ -18,8 +19,32 @@ from suture.errors import InvalidHyperparameter, UnknownName
 Statistics = Any
 """What a method's first pass found out; opaque to the driver."""
 
-Blocks = Callable[[], Iterator[Tensor]]
-"""Starts a pass over all task vectors, a block of shape ``(T, n)`` at a time."""
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One tensor, or a run of its elements: where it stands, the base's values, and the stacked task vectors, ``(T, *base.shape)``."""
+
+    name: str
+    start: int
+    base: Tensor
+    task_vectors: Tensor
+
+
+@runtime_checkable
+class Survey(Protocol):
+    """A pass over all task vectors of a model, for :meth:`MergingMethod.scan`; it may be made more than once.
+
+    ``size`` is the number of floating-point elements of one model, ``experts`` the number of experts.
+    """
+
+    size: int
+    experts: int
+
+    def each(self, function: Callable[[Block], Found], share: float = 1.0) -> Iterator[Found]:
+        """Yield the function's result for every block, in order; with a ``share``, each block is cut to that share of its elements."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,23 +60,27 @@ class Paper:
 class MergingMethod(ABC):
     """Many task vectors to one.
 
-    ``elementwise`` methods treat each element by itself, so that the driver may cut tensors into blocks that fit the processor's cache.
+    ``elementwise`` methods treat each element by itself, so that the driver may cut tensors into blocks that fit a processor's cache.
+    In ``linear`` ones every input reaches the output, so that NaN or Inf in an expert shows in the result.
     """
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
     elementwise: ClassVar[bool] = True
+    linear: ClassVar[bool] = False
 
-    def scan(self, blocks: Blocks, size: int, experts: int) -> Statistics:  # noqa: ARG002
-        """Return the whole-model statistics that :meth:`combine` needs.
+    @property
+    def passes(self) -> int:
+        """How often a merge goes through all weights: for progress bars."""
+        return 1
 
-        ``blocks`` may be called more than once; ``size`` is the number of floating-point elements of one model.
-        """
+    def scan(self, survey: Survey) -> Statistics:  # noqa: ARG002
+        """Return the whole-model statistics that :meth:`combine` needs."""
         return None
 
     @abstractmethod
-    def combine(self, task_vectors: Tensor, statistics: Statistics) -> Tensor:
-        """Return the merged task vector, shape ``(...)``, of stacked ``task_vectors``, shape ``(T, ...)``."""
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:
+        """Return the merged task vector of a block, of the shape of its base."""
 
     def __str__(self) -> str:
         settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self))
@@ -65,12 +94,13 @@ def make_method(methods: Mapping[str, type[MergingMethod]], name: str, settings:
     """
     if name not in methods:
         raise UnknownName("merging method", name, methods)
-    fields = {field.name: field for field in dataclasses.fields(methods[name])}
+    hints = get_type_hints(methods[name])
+    known = [field.name for field in dataclasses.fields(methods[name])]
     values = {}
     for key, value in settings.items():
-        if key not in fields:
-            raise UnknownName(f"hyperparameter of {name}", key, fields)
-        values[key] = _read(key, value, type(fields[key].default))
+        if key not in known:
+            raise UnknownName(f"hyperparameter of {name}", key, known)
+        values[key] = _read(key, value, hints[key])
     return methods[name](**values)
 
 
@@ -80,12 +110,11 @@ def require(condition: bool, message: str) -> None:
         raise InvalidHyperparameter(message)
 
 
-def _read(key: str, value: object, kind: type) -> object:
-    if kind is bool:
-        if str(value).lower() in {"true", "false"}:
-            return str(value).lower() == "true"
-        raise InvalidHyperparameter(f"{key} must be true or false, not {value!r}")
+def _read(key: str, value: object, hint: Any) -> object:
+    expected = getattr(hint, "__name__", hint)
+    # Pydantic would read true as 1.0.
+    require(not isinstance(value, bool) or hint is bool, f"{key} must be a {expected}, not {value!r}")
     try:
-        return value if type(value) is kind else kind(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidHyperparameter(f"{key} must be a {kind.__name__}, not {value!r}") from error
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise InvalidHyperparameter(f"{key} must be a {expected}, not {value!r}") from error

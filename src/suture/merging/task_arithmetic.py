@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from suture.merging.method import MergingMethod, Paper, Statistics, require
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, require
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,13 @@ class TaskArithmetic(MergingMethod):
     Trap: λ is not divided by T, so a λ that is right for eight experts is timid for two; λ = 1/T is weight averaging.
 
     >>> import torch
-    >>> TaskArithmetic(scale=0.5).combine(torch.tensor([[1.0, 0.0], [3.0, 1.0]]), None)
+    >>> vectors = torch.tensor([[1.0, 0.0], [3.0, 1.0]])
+    >>> TaskArithmetic(scale=0.5).combine(Block("w", 0, torch.zeros(2), vectors), None)
     tensor([2.0000, 0.5000])
     """
 
     name: ClassVar[str] = "task_arithmetic"
+    linear: ClassVar[bool] = True
     paper: ClassVar[Paper] = Paper("Editing models with task arithmetic", "2212.04089", 2023)
 
     scale: float = 0.3
@@ -29,6 +31,6 @@ class TaskArithmetic(MergingMethod):
     def __post_init__(self) -> None:
         require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
 
-    def combine(self, task_vectors: Tensor, statistics: Statistics) -> Tensor:  # noqa: ARG002
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
         """Return λ times the sum over the first dimension."""
-        return task_vectors.sum(dim=0).mul_(self.scale)
+        return block.task_vectors.sum(dim=0).mul_(self.scale)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
-from suture.merging.method import Blocks, MergingMethod, Paper, Statistics, require
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, Survey, require
 from suture.merging.selection import kept_count, magnitude_thresholds
 
 
@@ -26,7 +28,7 @@ class Ties(MergingMethod):
     Source: Yadav et al., 2023, *TIES-Merging*, arXiv 2306.01708.
 
     >>> vectors = torch.tensor([[4.0, -1.0, 3.0], [2.0, 0.5, -5.0]])
-    >>> Ties(density=0.67, scale=1.0, scope="tensor").combine(vectors, None)
+    >>> Ties(density=0.67, scale=1.0, scope="tensor").combine(Block("w", 0, torch.zeros(3), vectors), None)
     tensor([ 6.,  0., -5.])
     """
 
@@ -49,25 +51,37 @@ class Ties(MergingMethod):
         """Ranking inside a tensor needs the whole tensor."""
         return self.scope == "model"
 
-    def scan(self, blocks: Blocks, size: int, experts: int) -> Statistics:
-        """Return each expert's smallest kept magnitude, shape ``(T,)``; nothing when tensors are ranked by themselves."""
-        if self.scope == "tensor" or size == 0:
-            return None
-        return magnitude_thresholds(blocks, size, experts, kept_count(self.density, size))
+    @property
+    def passes(self) -> int:
+        """One for the threshold, one for the merge."""
+        return 2 if self.scope == "model" else 1
 
-    def combine(self, task_vectors: Tensor, statistics: Statistics) -> Tensor:
+    def scan(self, survey: Survey) -> Statistics:
+        """Return each expert's smallest kept magnitude, shape ``(T,)``; nothing when tensors are ranked by themselves."""
+        if self.scope == "tensor" or survey.size == 0:
+            return None
+        return magnitude_thresholds(survey, kept_count(self.density, survey.size))
+
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:
         """Return λ times the disjoint merge of the trimmed task vectors."""
-        if task_vectors[0].numel() == 0:
-            return task_vectors[0]
-        rows = task_vectors.flatten(1) if task_vectors.dim() > 1 else task_vectors.unsqueeze(1)
-        magnitudes = rows.abs()
+        rows = block.task_vectors.reshape(len(block.task_vectors), -1)
+        if rows.shape[1] == 0:
+            return block.base
         if statistics is None:
-            keep = kept_count(self.density, rows.shape[1])
-            statistics = magnitudes.topk(keep, dim=1).values[:, -1]
-        trimmed = torch.where(magnitudes >= statistics[:, None].to(rows.dtype), rows, 0)
-        elected = trimmed.sum(dim=0).sign()
-        agreeing = trimmed.mul_(trimmed.sign() == elected)
-        merged = agreeing.sum(dim=0)
+            statistics = rows.abs().topk(kept_count(self.density, rows.shape[1]), dim=1).values[:, -1]
+        trimmed = torch.stack([_trim(row, float(smallest)) for row, smallest in zip(rows, statistics, strict=True)])
+        elected = trimmed.sum(dim=0).sign_()
+        # What disagrees with the elected sign becomes zero; what agrees stands there as its magnitude.
+        agreeing = trimmed.mul_(elected).clamp_(min=0)
+        merged = agreeing.sum(dim=0).mul_(elected).mul_(self.scale)
         if self.merge_rule == "mean":
-            merged /= (agreeing != 0).sum(dim=0).clamp_(min=1)
-        return merged.mul_(self.scale).reshape(task_vectors.shape[1:])
+            merged /= agreeing.sign_().sum(dim=0).clamp_(min=1)
+        combined: Tensor = merged.reshape(block.base.shape)
+        return combined
+
+
+def _trim(row: Tensor, smallest: float) -> Tensor:
+    """Set what is smaller in magnitude than the smallest kept element to zero."""
+    # hardshrink drops what is equal to its bound as well; the number just below keeps it.
+    dtype = row.numpy().dtype.type
+    return row if smallest == 0 else hardshrink(row, float(np.nextafter(dtype(smallest), dtype(0))))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from suture.merging.method import MergingMethod, Paper, Statistics
+from suture.merging.method import Block, MergingMethod, Paper, Statistics
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,15 @@ class WeightAveraging(MergingMethod):
     Source: Wortsman et al., 2022, *Model soups*, arXiv 2203.05482 (uniform soup).
 
     >>> import torch
-    >>> WeightAveraging().combine(torch.tensor([[1.0, 0.0], [3.0, 1.0]]), None)
+    >>> vectors = torch.tensor([[1.0, 0.0], [3.0, 1.0]])
+    >>> WeightAveraging().combine(Block("w", 0, torch.zeros(2), vectors), None)
     tensor([2.0000, 0.5000])
     """
 
     name: ClassVar[str] = "weight_averaging"
+    linear: ClassVar[bool] = True
     paper: ClassVar[Paper] = Paper("Model soups", "2203.05482", 2022)
 
-    def combine(self, task_vectors: Tensor, statistics: Statistics) -> Tensor:  # noqa: ARG002
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
         """Return the mean over the first dimension."""
-        return task_vectors.mean(dim=0)
+        return block.task_vectors.mean(dim=0)
