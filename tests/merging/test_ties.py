@@ -38,7 +38,7 @@ def test_methods_are_made_from_text() -> None:
 
 def test_frozen_tensors_and_plateaus_do_not_confuse_the_threshold(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
-    base = {"frozen": torch.randn(600, generator=generator), "w": torch.randn(400, generator=generator)}
+    base = {"frozen": torch.randn(600, generator=generator), "w": torch.randint(-9, 9, (400,), generator=generator) / 8}
     expert = {"frozen": base["frozen"], "w": base["w"] + torch.where(torch.rand(400, generator=generator) < 0.5, 0.5, -0.5)}
     save_file(base, tmp_path / "base.safetensors")
     save_file(expert, tmp_path / "expert.safetensors")
