@@ -134,3 +134,53 @@ def test_spoilt_headers_raise_our_errors_or_read(tmp_path: Path, place: int, val
         assert all(isinstance(checkpoint[name], torch.Tensor) for name in checkpoint.specs)
     except CheckpointError as error:
         assert str(file) in str(error)  # noqa: PT017
+
+
+def test_a_fingerprint_tells_models_apart(tmp_path: Path) -> None:
+    def fingerprint(name: str, tensors: dict[str, torch.Tensor]) -> str:
+        save_file(tensors, tmp_path / name)
+        return open_checkpoint(tmp_path / name).fingerprint
+
+    large = torch.zeros(3000)
+    changed, late = large.clone(), large.clone()
+    changed[1000], late[2000] = 1, 1  # 4 KiB hold 1024 float32
+    first = fingerprint("a.safetensors", TENSORS | {"large": large})
+    assert first == fingerprint("b.safetensors", TENSORS | {"large": large})
+    others = [
+        fingerprint("c.safetensors", TENSORS | {"large": changed}),
+        fingerprint("d.safetensors", TENSORS | {"a": torch.tensor(3.0), "large": large}),
+        fingerprint("e.safetensors", TENSORS | {"larger": large}),
+        fingerprint("f.safetensors", TENSORS | {"large": large[:2999]}),
+    ]
+    assert len({first, *others}) == 5
+    assert first == fingerprint("g.safetensors", TENSORS | {"large": late}), "the price of being cheap: only the digest tells"
+    assert open_checkpoint(tmp_path / "a.safetensors").digest != open_checkpoint(tmp_path / "g.safetensors").digest
+
+
+def test_a_fingerprint_covers_every_shard(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "model")
+    first = open_checkpoint(folder)
+    save_file({name: TENSORS[name] + 1 for name in list(TENSORS)[2:]}, folder / "model-00002-of-00002.safetensors")
+    assert first.fingerprint == open_checkpoint(folder).fingerprint != open_checkpoint(write_shards(tmp_path / "other")).fingerprint
+
+
+def test_a_fingerprint_of_a_file_spoilt_or_removed_since(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    for raw in (b"", b"\xff" * 100, b"\x02" + bytes(7) + b"[]"):
+        save_file(TENSORS, file)
+        checkpoint = open_checkpoint(file)
+        file.unlink()  # the mapping holds the old file: never write into it
+        file.write_bytes(raw)
+        with pytest.raises(CorruptCheckpoint, match="no longer the safetensors file that was opened"):
+            _ = checkpoint.fingerprint
+    file.unlink()
+    with pytest.raises(CheckpointNotFound, match="cannot be read"):
+        _ = checkpoint.fingerprint
+
+
+def test_a_digest_is_computed_once(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    digest = checkpoint.digest
+    (tmp_path / "model.safetensors").unlink()
+    assert checkpoint.digest == digest

@@ -1,4 +1,4 @@
-"""Writing: whole or not at all."""
+"""Files: what is written reads back."""
 
 import json
 from pathlib import Path
@@ -9,57 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load
 
-from suture.checkpoints import Manifest, TensorSpec, read_manifest, sha256_of, staged_folder, write_safetensors
+from suture.checkpoints import TensorSpec, write_safetensors
 from suture.checkpoints.reading import DTYPES
-from suture.errors import OutputError, OutputExists
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_folder_appears_with_a_manifest_of_its_files(tmp_path: Path) -> None:
-    with staged_folder(tmp_path / "out", Manifest(settings={"a": 1})) as stage:
-        (stage / "sub").mkdir()
-        (stage / "sub" / "file.txt").write_text("hello")
-        assert not (tmp_path / "out").exists()
-    assert listing(tmp_path) == ["out"]
-    manifest = read_manifest(tmp_path / "out")
-    assert manifest is not None
-    assert manifest.files == {"sub/file.txt": sha256_of(tmp_path / "out" / "sub" / "file.txt")}
-    assert manifest.settings == {"a": 1}
-
-
-def test_an_error_leaves_what_stood_there(tmp_path: Path) -> None:
-    with staged_folder(tmp_path / "out", Manifest()) as stage:
-        (stage / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "out", Manifest(), replace=True) as stage:
-        (stage / "new").write_text(str(1 / 0))
-    assert listing(tmp_path) == ["out"]
-    assert listing(tmp_path / "out") == ["manifest.json", "old"]
-
-
-def test_only_folders_of_ours_are_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with staged_folder(out, Manifest()) as stage:
-        (stage / "old").write_text("old")
-    with pytest.raises(OutputExists, match="--replace"), staged_folder(out, Manifest()):
-        pass
-    with staged_folder(out, Manifest(), replace=True) as stage:
-        (stage / "new").write_text("new")
-    assert listing(out) == ["manifest.json", "new"]
-    for spoil in ("{}", '{"writer": "somebody"}', "not json"):
-        (out / "manifest.json").write_text(spoil if spoil != "{}" else '{"strange": 1}')
-        with pytest.raises(OutputExists, match="not written by Suture"), staged_folder(out, Manifest(), replace=True):
-            pass
-    assert listing(tmp_path) == ["out"]
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file.*out"), staged_folder(tmp_path / "file" / "out", Manifest()):
-        pass
-
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
 

@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
+from suture.checkpoints.adapter import is_adapter
 from suture.checkpoints.cache import cache_folder
-from suture.checkpoints.lora import LoraExpert, is_adapter
+from suture.checkpoints.companions import copy_companions
+from suture.checkpoints.lora import LoraExpert
+from suture.checkpoints.manifest import Manifest, read_manifest
 from suture.checkpoints.reading import SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
-from suture.checkpoints.writing import (
-    Manifest,
-    check_output,
-    copy_companions,
-    read_manifest,
-    staged_folder,
-    write_safetensors,
-)
+from suture.checkpoints.staging import check_output, staged_file, staged_folder
+from suture.checkpoints.writing import write_safetensors
 
 Weights = Checkpoint | LoraExpert
-"""Full weights or an adapter seen as such: a mapping of names on disk to tensors, with files, specs and a digest."""
+"""Full weights or an adapter seen as such: a mapping of names on disk to tensors, with files, specs, a digest and a fingerprint."""
 
 __all__ = [
     "SINGLE",
@@ -31,6 +28,7 @@ __all__ = [
     "open_expert",
     "read_manifest",
     "sha256_of",
+    "staged_file",
     "staged_folder",
     "write_safetensors",
 ]

@@ -4,30 +4,24 @@
 arXiv 2106.09685. Shapes: A is (r, in), B is (out, r); an embedding's A is (r, rows), B is (columns, r), and its update is (B·A)ᵀ.
 """
 
-import json
-import math
+import hashlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from suture.checkpoints.reading import Checkpoint, TensorSpec, sha256_of
-from suture.errors import CorruptCheckpoint, IncompatibleExperts, SutureWarning, UnsupportedFormat
+from suture.checkpoints.adapter import CONFIG, rank_of, read_config, scale_of
+from suture.checkpoints.reading import Checkpoint, TensorSpec, refuse_pickles, sha256_of
+from suture.errors import IncompatibleExperts, SutureWarning, UnsupportedFormat
 from suture.task_vector import accumulation_dtype
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(\.weight)?$")
-REFUSED = {
-    "use_dora": "DoRA",
-    "use_qalora": "QALoRA",
-    "alora_invocation_tokens": "activated LoRA",
-    "megatron_config": "Megatron LoRA",
-}
 
 
 @dataclass(frozen=True)
@@ -43,18 +37,25 @@ class LowRankUpdate:
 class LoraExpert(Mapping[str, Tensor]):
     """A base and a LoRA adapter, seen as the expert that the adapter makes of the base.
 
-    Raises :class:`UnsupportedFormat` for other kinds of adapter, by name; :class:`IncompatibleExperts` when the adapter
-    speaks of tensors that the base does not have. Modules saved whole (``modules_to_save``) that the base lacks, such as a
-    classifier, are left out with a warning: only the backbone is merged.
+    Everything is checked when it is opened, from the headers. Raises :class:`UnsupportedFormat` for other kinds of adapter, by
+    name, and for pickles; :class:`CorruptCheckpoint` for a spoilt configuration; :class:`IncompatibleExperts` when the adapter
+    speaks of tensors that the base does not have, or has in another shape. Modules saved whole (``modules_to_save``) that the base
+    lacks, such as a classifier, are left out with a warning: only the backbone is merged.
     """
 
     def __init__(self, base: Checkpoint, folder: Path) -> None:
         self.path, self.base = folder, base
+        self.config = read_config(folder)
+        if not (folder / WEIGHTS).is_file():
+            refuse_pickles(folder)
         self.adapter = Checkpoint(folder, [folder / WEIGHTS])
-        self.config = _read_config(folder)
         self._updates: dict[str, LowRankUpdate] = {}
         self._replaced: dict[str, str] = {}
-        self._place()
+        pairs, strays = self._place_replaced()
+        self._place_updates(pairs)
+        self._check_biases()
+        if strays:
+            warnings.warn(f"{folder}: left out, as the base has no such tensor: {', '.join(strays)}", SutureWarning, stacklevel=3)
 
     @property
     def files(self) -> list[Path]:
@@ -67,22 +68,33 @@ class LoraExpert(Mapping[str, Tensor]):
         return self.base.specs
 
     @property
+    def elements(self) -> int:
+        """The number of elements of all tensors together: that of the base."""
+        return self.base.elements
+
+    @cached_property
     def digest(self) -> str:
         """The identity of these weights: base and adapter."""
         return sha256_of(*self.files)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A cheap identity: the fingerprints of base and adapter, and the configuration.
+
+        It tells models apart; it does not prove integrity: :attr:`digest` does. Raises what :attr:`Checkpoint.fingerprint` raises.
+        """
+        parts = [self.base.fingerprint, self.adapter.fingerprint, sha256_of(self.path / CONFIG)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
     def __getitem__(self, name: str) -> Tensor:
-        if name in self._replaced:
-            return self.adapter[self._replaced[name]]
-        weight = self.base[name]
+        dtype = self.base.specs[name].dtype
+        weight = self.adapter[self._replaced[name]].to(dtype) if name in self._replaced else self.base[name]
         if name not in self._updates:
             return weight
-        update, wide = self._updates[name], accumulation_dtype(weight.dtype)
+        update, wide = self._updates[name], accumulation_dtype(dtype)
         product = self.adapter[update.b].to(wide) @ self.adapter[update.a].to(wide)
         delta = product.T if update.transposed else product
-        if delta.shape != weight.shape:
-            raise IncompatibleExperts(f"{self.path}: the update of {name!r} has shape {tuple(delta.shape)}, the base {tuple(weight.shape)}")
-        return (weight.to(wide) + update.scale * delta).to(weight.dtype)
+        return (weight.to(wide) + update.scale * delta).to(dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.base)
@@ -90,30 +102,95 @@ class LoraExpert(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.base)
 
-    def _place(self) -> None:
-        """Find the base tensor of every adapter tensor."""
-        strays, pairs = [], dict[tuple[str, bool], dict[str, str]]()
+    def _place_replaced(self) -> tuple[dict[tuple[str, bool], dict[str, str]], list[str]]:
+        """Find the base tensor of every tensor saved whole; return the factors, by module, and what was left out."""
+        pairs: dict[tuple[str, bool], dict[str, str]] = {}
+        left_out: list[str] = []
+        strays: list[str] = []
         for key in self.adapter:
             name = key.removeprefix(PREFIX)
             if match := FACTOR.match(name):
-                pairs.setdefault((match["module"], bool(match["kind"])), {})[match["side"]] = key
+                sides = pairs.setdefault((match["module"], bool(match["kind"])), {})
+                if sides.setdefault(match["side"], key) != key:
+                    raise IncompatibleExperts(f"{self.path}: {sides[match['side']]!r} and {key!r} are the same factor")
+            elif "lora_" in name or "trainable_tokens" in name:
+                strays.append(key)
             elif target := self._base_name(name.replace(".modules_to_save.default", "").replace(".base_layer", "")):
-                self._replaced[target] = key
+                self._replace(target, key)
             else:
-                strays.append(name)
+                (left_out if self._saved_whole(name) else strays).append(name)
+        if strays:
+            raise IncompatibleExperts(
+                f"{self.path}: the adapter holds what {self.base.path} has no place for: {', '.join(strays)};"
+                " is it an adapter of this base?"
+            )
+        return pairs, left_out
+
+    def _saved_whole(self, name: str) -> bool:
+        """Tell whether a tensor is of a module that ``modules_to_save`` names, by the ends of modules' names as PEFT does."""
+        parts = name.split(".")
+        modules = [".".join(parts[:end]) for end in range(1, len(parts))]
+        return any(module.endswith(saved) for module in modules for saved in self.config.get("modules_to_save") or [])
+
+    def _replace(self, target: str, key: str) -> None:
+        found, expected = self.adapter.specs[key], self.base.specs[target]
+        if found.shape != expected.shape or found.dtype.is_floating_point != expected.dtype.is_floating_point:
+            raise IncompatibleExperts(
+                f"{self.path}: {key!r} replaces {target!r}, but is {found.shape} {found.dtype} where the base is"
+                f" {expected.shape} {expected.dtype}"
+            )
+        if (other := self._replaced.setdefault(target, key)) != key:
+            raise IncompatibleExperts(f"{self.path}: both {other!r} and {key!r} replace {target!r} of the base")
+
+    def _place_updates(self, pairs: dict[tuple[str, bool], dict[str, str]]) -> None:
+        """Find the base tensor of every pair of factors."""
         for (module, embedding), sides in pairs.items():
             target = self._base_name(f"{module}.weight")
             if target is None or sides.keys() != {"A", "B"}:
                 raise IncompatibleExperts(
                     f"{self.path}: the adapter changes {module!r}, but {self.base.path} has no such weight (or A or B is missing)"
                 )
+            if target in self._updates:
+                raise IncompatibleExperts(f"{self.path}: both {self._updates[target].a!r} and {sides['A']!r} change {target!r} of the base")
             transposed = embedding or bool(self.config.get("fan_in_fan_out"))
-            self._updates[target] = LowRankUpdate(sides["A"], sides["B"], self._scale(module), transposed)
-        if strays:
-            warnings.warn(
-                f"{self.path}: left out, as the base has no such tensor: {', '.join(strays)}",
-                SutureWarning,
-                stacklevel=4,
+            update = LowRankUpdate(sides["A"], sides["B"], scale_of(self.config, module), transposed)
+            self._check_update(target, update, rank_of(self.config, module))
+            self._updates[target] = update
+
+    def _check_update(self, target: str, update: LowRankUpdate, rank: float) -> None:
+        """Check kinds and shapes of a base tensor and its factors."""
+        a, b, weight = self.adapter.specs[update.a], self.adapter.specs[update.b], self.base.specs[target]
+        if len(a.shape) > 2 or len(b.shape) > 2:
+            raise UnsupportedFormat(f"{self.path}: LoRA of a convolution ({update.a!r}) is not supported; merge it into its base first")
+        if not all(spec.dtype.is_floating_point for spec in (a, b, weight)):
+            raise IncompatibleExperts(
+                f"{self.path}: {target!r} is {weight.dtype}, its A {a.dtype}, its B {b.dtype}; expected floating point"
+            )
+        if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] != rank:
+            raise IncompatibleExperts(
+                f"{self.path}: the factors of {target!r} are A {a.shape} and B {b.shape};"
+                f" expected A (r, in) and B (out, r) of rank {rank:g}"
+            )
+        shape = (b.shape[0], a.shape[1])
+        if (shape[::-1] if update.transposed else shape) != weight.shape:
+            raise IncompatibleExperts(
+                f"{self.path}: the update of {target!r} has shape {shape[::-1] if update.transposed else shape}, the base {weight.shape}"
+            )
+
+    def _check_biases(self) -> None:
+        """Refuse an adapter that trained biases which it does not bring along."""
+        trained = self.config.get("bias") or "none"
+        if trained == "none":
+            return
+        if trained == "lora_only":
+            biases = {target.removesuffix("weight") + "bias" for target in self._updates} & self.base.keys()
+        else:
+            biases = {name for name in self.base if name.endswith("bias")}
+        absent = sorted(biases - self._replaced.keys())
+        if absent or trained not in {"all", "lora_only"}:
+            raise UnsupportedFormat(
+                f"{self.path}: the adapter trained biases (bias={trained!r}), but does not hold {', '.join(absent) or 'them'};"
+                " merge it into its base first"
             )
 
     def _base_name(self, name: str) -> str | None:
@@ -122,41 +199,3 @@ class LoraExpert(Mapping[str, Tensor]):
             return name
         found = [key for key in self.base if key.endswith(f".{name}") or name.endswith(f".{key}")]
         return found[0] if len(found) == 1 else None
-
-    def _scale(self, module: str) -> float:
-        rank = _pattern(self.config.get("rank_pattern"), module, float(self.config["r"]))
-        alpha = _pattern(self.config.get("alpha_pattern"), module, float(self.config["lora_alpha"]))
-        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
-
-
-def is_adapter(path: Path) -> bool:
-    """Tell whether a folder is a PEFT adapter.
-
-    >>> is_adapter(Path("."))
-    False
-    """
-    return (path / CONFIG).is_file()
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        kind = config["peft_type"]
-        if kind == "LORA" and not (config["r"] > 0 and math.isfinite(config["lora_alpha"])):
-            raise ValueError("r or lora_alpha")  # noqa: TRY301
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptCheckpoint(f"{folder / CONFIG} is not the configuration of an adapter: {error!r}") from error
-    if kind != "LORA":
-        raise UnsupportedFormat(f"{folder}: adapters of type {kind} are not supported, only LORA; merge it into its base first")
-    for option, name in REFUSED.items():
-        if config.get(option):
-            raise UnsupportedFormat(f"{folder}: {name} adapters ({option}) are not supported; merge it into its base first")
-    return config
-
-
-def _pattern(patterns: dict[str, Any] | None, module: str, default: float) -> float:
-    """Look a module up among PEFT's per-module overrides, whose keys are regular expressions on the end of its name."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return float(value)
-    return default

@@ -19,6 +19,7 @@ from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, Uns
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -92,6 +93,19 @@ class Checkpoint(Mapping[str, Tensor]):
         """The sha256 of the files' contents, in order: the identity of these weights."""
         return sha256_of(*self.files)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A cheap identity: sha256 over each file's size and header and the first 4 KiB of every tensor.
+
+        It tells models apart, as training changes nearly every tensor; it does not prove integrity, as most bytes are never read:
+        :attr:`digest` does. Raises :class:`CorruptCheckpoint` or :class:`CheckpointNotFound` when a file has been spoilt or
+        removed since it was opened.
+        """
+        total = hashlib.sha256()
+        for file in self.files:
+            _sample(file, total)
+        return total.hexdigest()
+
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a safetensors file, or a folder with ``model.safetensors`` or an index of shards.
@@ -110,10 +124,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(path, _shards(path / INDEX))
     if (path / SINGLE).is_file():
         return Checkpoint(path, [path / SINGLE])
-    pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
-    if pickles:
-        raise UnsupportedFormat(f"{path} holds only pickles ({', '.join(pickles)}); loading one runs code: save it as safetensors first")
+    refuse_pickles(path)
     raise CheckpointNotFound(f"{path}: neither {SINGLE} nor {INDEX} in this folder")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise :class:`UnsupportedFormat` when a folder without the weights looked for holds pickles."""
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise UnsupportedFormat(f"{folder} holds only pickles ({', '.join(pickles)}); loading one runs code: save it as safetensors first")
 
 
 def sha256_of(*files: Path) -> str:
@@ -123,6 +142,23 @@ def sha256_of(*files: Path) -> str:
         with file.open("rb") as stream:
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _sample(file: Path, total: "hashlib._Hash") -> None:
+    """Add a file's size, its header and the start of every tensor, in the order of the disk, to a digest."""
+    try:
+        with file.open("rb") as stream:
+            size, length = file.stat().st_size, stream.read(8)
+            header = stream.read(min(int.from_bytes(length, "little"), size))
+            total.update(size.to_bytes(8, "little") + length + header)
+            spans = sorted(entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__")
+            for start, end in spans:
+                stream.seek(8 + len(header) + start)
+                total.update(stream.read(min(end - start, SAMPLE)))
+    except OSError as error:
+        raise CheckpointNotFound(f"{file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptCheckpoint(f"{file} is no longer the safetensors file that was opened: {error!r}") from error
 
 
 def _open(file: Path) -> safe_open:
