@@ -1,22 +1,25 @@
 """Independent float64 NumPy versions of the merging methods, over whole models."""
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from suture.merging import MergingMethod, TaskArithmetic, Ties, WeightAveraging
+from suture.merging import Dare, DareTies, IsoC, MergingMethod, TaskArithmetic, Ties, TsvM, WeightAveraging
 
-Model = dict[str, NDArray[np.float64]]
-Oracle = Callable[[Model, list[Model]], Model]
+Matrix = NDArray[np.float64]
+Model = dict[str, Matrix]
+Oracle = Callable[[Model, list[Model], list[str]], Model]
+"""Of a base, its experts, and what tells the experts apart."""
 
 
-def average(base: Model, experts: list[Model]) -> Model:
+def average(base: Model, experts: list[Model], _: list[str]) -> Model:
     return {name: np.mean([expert[name] for expert in experts], axis=0) for name in base}
 
 
 def arithmetic(scale: float) -> Oracle:
-    def merge(base: Model, experts: list[Model]) -> Model:
+    def merge(base: Model, experts: list[Model], names: list[str]) -> Model:
         return {name: base[name] + scale * sum(expert[name] - base[name] for expert in experts) for name in base}
 
     return merge
@@ -38,7 +41,7 @@ def ties(density: float, scale: float, scope: str, rule: str) -> Oracle:
             total = total / np.maximum(agree.sum(axis=0), 1)
         return scale * total
 
-    def merge(base: Model, experts: list[Model]) -> Model:
+    def merge(base: Model, experts: list[Model], names: list[str]) -> Model:
         names = [list(base)] if scope == "model" else [[name] for name in base]
         merged = {}
         for group in names:
@@ -53,6 +56,73 @@ def ties(density: float, scale: float, scope: str, rule: str) -> Oracle:
     return merge
 
 
+def thin(base: Model, experts: list[Model], names: list[str], drop: float, seed: int) -> list[Model]:
+    """Drop and rescale, drawing the 32-bit numbers of a keyed Philox one element after the other."""
+    thinned = []
+    for expert, identity in zip(experts, names, strict=True):
+        own = {}
+        for name, value in base.items():
+            key = np.frombuffer(hashlib.sha256(f"{seed}\0{identity}\0{name}".encode()).digest()[:16], dtype=np.uint64)
+            draws = np.random.Philox(key=key).random_raw(value.size // 2 + 1)
+            numbers = np.array([(int(draws[i // 2]) >> 32 * (i % 2)) & 0xFFFFFFFF for i in range(value.size)], dtype=np.float64)
+            keep = (numbers >= round(drop * 2**32)).reshape(value.shape)
+            own[name] = value + np.where(keep, (expert[name] - value) / (1 - drop), 0)
+        thinned.append(own)
+    return thinned
+
+
+def dare(drop: float, seed: int, then: Oracle) -> Oracle:
+    def merge(base: Model, experts: list[Model], names: list[str]) -> Model:
+        return then(base, thin(base, experts, names, drop, seed), names)
+
+    return merge
+
+
+def by_matrix(merge_matrix: Callable[[list[Matrix]], Matrix]) -> Oracle:
+    def merge(base: Model, experts: list[Model], names: list[str]) -> Model:
+        merged = average(base, experts, names)
+        for name, value in base.items():
+            if value.ndim == 2 and value.size:
+                merged[name] = value + merge_matrix([expert[name] - value for expert in experts])
+        return merged
+
+    return merge
+
+
+def singular_vectors(scale: float) -> Oracle:
+    """Solve TSV-M's Procrustes problems by the inverse square root of the Gram matrices."""
+
+    def whiten(matrix: Matrix) -> Matrix:
+        values, vectors = np.linalg.eigh(matrix @ matrix.T)
+        inverse = np.where(values > 1e-12 * values.max(), 1 / np.sqrt(np.maximum(values, 1e-300)), 0)
+        return np.asarray((vectors * inverse) @ vectors.T @ matrix)
+
+    def merge_matrix(vectors: list[Matrix]) -> Matrix:
+        parts = [np.linalg.svd(vector, full_matrices=False) for vector in vectors]
+        share = max(1, min(vectors[0].shape) // len(vectors))
+        left = np.concatenate([u[:, :share] for u, _, _ in parts], axis=1)
+        right = np.concatenate([v[:share] for _, _, v in parts], axis=0)
+        values = np.concatenate([s[:share] for _, s, _ in parts])
+        return np.asarray(scale * whiten(left) @ np.diag(values) @ whiten(right.T).T)
+
+    return by_matrix(merge_matrix)
+
+
+def isotropic(scale: float) -> Oracle:
+    """Flatten the spectrum by the inverse square root of the Gram matrix."""
+
+    def merge_matrix(vectors: list[Matrix]) -> Matrix:
+        total = np.sum(vectors, axis=0)
+        values, directions = np.linalg.eigh(total.T @ total)
+        spectrum = np.sqrt(np.maximum(values, 0))
+        real = spectrum > 1e-6 * spectrum.max()
+        inverse = np.where(real, 1 / np.where(real, spectrum, 1), 0)
+        mean = np.linalg.norm(total, "nuc") / min(total.shape)
+        return np.asarray(scale * mean * total @ (directions * inverse) @ directions.T)
+
+    return by_matrix(merge_matrix)
+
+
 CASES: list[tuple[MergingMethod, Oracle]] = [
     (WeightAveraging(), average),
     (TaskArithmetic(), arithmetic(0.3)),
@@ -61,5 +131,10 @@ CASES: list[tuple[MergingMethod, Oracle]] = [
     (Ties(density=0.5, scale=1.0, merge_rule="mean"), ties(0.5, 1.0, "model", "mean")),
     (Ties(density=0.3, scope="tensor"), ties(0.3, 0.3, "tensor", "sum")),
     (Ties(density=1.0, scope="tensor", merge_rule="mean"), ties(1.0, 0.3, "tensor", "mean")),
+    (Dare(drop=0.4, seed=3), dare(0.4, 3, average)),
+    (DareTies(drop=0.3, seed=1), dare(0.3, 1, ties(1.0, 0.3, "model", "sum"))),
+    (DareTies(drop=0.3, density=0.2, scale=1.0, merge_rule="mean"), dare(0.3, 0, ties(0.2, 1.0, "model", "mean"))),
+    (TsvM(), singular_vectors(1.0)),
+    (IsoC(scale=1.3), isotropic(1.3)),
 ]
 """Every method, with its oracle: a new method joins the contract by a line here."""

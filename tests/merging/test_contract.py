@@ -51,7 +51,7 @@ def test_every_method_has_an_oracle() -> None:
 def test_equal_to_the_oracle(method: MergingMethod, oracle: Oracle, tmp_path: Path) -> None:
     base = on_disk(tmp_path, "base", model(0))
     experts = [on_disk(tmp_path, f"expert{seed}", model(seed)) for seed in (1, 2, 3)]
-    expected = oracle(floats(base), [floats(expert) for expert in experts])
+    expected = oracle(floats(base), [floats(expert) for expert in experts], [expert.fingerprint for expert in experts])
     merged = merge(method, base, *experts)
     for name, value in expected.items():
         scale = max(1.0, float(np.abs(value).max(initial=0)))

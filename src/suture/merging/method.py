@@ -24,12 +24,17 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Block:
-    """One tensor, or a run of its elements: where it stands, the base's values, and the stacked task vectors, ``(T, *base.shape)``."""
+    """One tensor, or a run of its elements.
+
+    ``start`` is the place of its first element in the flattened tensor, ``task_vectors`` has the shape ``(T, *base.shape)``, and
+    ``experts`` tells the experts apart, in the same order, whatever the order is.
+    """
 
     name: str
     start: int
     base: Tensor
     task_vectors: Tensor
+    experts: tuple[str, ...] = ()
 
 
 @runtime_checkable

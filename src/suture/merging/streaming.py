@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import TypeVar
 
@@ -40,6 +41,11 @@ class Sources:
     pool: ThreadPoolExecutor
     dtype: torch.dtype | None = None
 
+    @cached_property
+    def identities(self) -> tuple[str, ...]:
+        """What tells the experts apart wherever they stand on disk."""
+        return tuple(expert.fingerprint for expert in self.experts)
+
     @property
     def floating(self) -> list[str]:
         """The names of the tensors that are merged."""
@@ -48,7 +54,7 @@ class Sources:
     def whole(self, name: str) -> Block:
         """Return a tensor's block, uncut."""
         tensor = self.base[name]
-        return Block(name, 0, tensor, stack_task_vectors(tensor, [expert[name] for expert in self.experts]))
+        return Block(name, 0, tensor, stack_task_vectors(tensor, [expert[name] for expert in self.experts]), self.identities)
 
     def blocks(self, name: str, start: int, stop: int, share: float = 1.0) -> Iterator[Block]:
         """Yield the elements ``start`` … ``stop`` of a flattened tensor in blocks."""
@@ -56,7 +62,7 @@ class Sources:
         for first in range(start, stop, BLOCK):
             size = min(BLOCK, stop - first)
             part = slice(first, first + (size if share == 1 else ceil(share * size)))
-            yield Block(name, first, base[part], stack_task_vectors(base[part], [expert[part] for expert in experts]))
+            yield Block(name, first, base[part], stack_task_vectors(base[part], [expert[part] for expert in experts]), self.identities)
 
     def segments(self, name: str) -> list[tuple[int, int]]:
         """Return the bounds of a tensor's segments."""

@@ -54,12 +54,14 @@ class Ties(MergingMethod):
     @property
     def passes(self) -> int:
         """One for the threshold, one for the merge."""
-        return 2 if self.scope == "model" else 1
+        return 2 if self.scope == "model" and self.density < 1 else 1
 
     def scan(self, survey: Survey) -> Statistics:
         """Return each expert's smallest kept magnitude, shape ``(T,)``; nothing when tensors are ranked by themselves."""
         if self.scope == "tensor" or survey.size == 0:
             return None
+        if self.density == 1:
+            return torch.zeros(survey.experts)
         return magnitude_thresholds(survey, kept_count(self.density, survey.size))
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:

@@ -1,0 +1,50 @@
+"""TSV-Merge: each task keeps its share of singular directions, and the directions of all tasks are made orthogonal."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, require
+
+
+@dataclass(frozen=True)
+class TsvM(MergingMethod):
+    """For a matrix: τ_t = U_t Σ_t V_tᵀ cut to its first ⌊r / T⌋ singular values; U = [U_1 … U_T] and V = [V_1 … V_T] are replaced by the
+    nearest matrices with orthonormal columns, U⊥ and V⊥ (the Procrustes problem: of U = P D Qᵀ, U⊥ = P Qᵀ); then
+    θ_m = θ_0 + λ · U⊥ diag(Σ_1 … Σ_T) V⊥ᵀ, λ = ``scale``. Tensors that are not matrices are averaged.
+
+    Source: Gargiulo et al., 2025, *Task Singular Vectors*, arXiv 2412.00081.
+    """  # noqa: D205
+
+    name: ClassVar[str] = "tsv_m"
+    paper: ClassVar[Paper] = Paper("Task singular vectors", "2412.00081", 2025)
+    elementwise: ClassVar[bool] = False
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
+
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
+        """Return the merged task vector of a whole tensor; decompositions run in float64."""
+        if block.base.dim() != 2 or block.base.numel() == 0:
+            return block.task_vectors.mean(dim=0)
+        vectors = block.task_vectors.double()
+        share = max(1, min(block.base.shape) // len(vectors))
+        left, values, right = (torch.cat(parts, dim=-1) for parts in zip(*(_leading(vector, share) for vector in vectors), strict=True))
+        merged: Tensor = _orthonormal(left) * values @ _orthonormal(right).T
+        return merged.mul_(self.scale).to(block.task_vectors.dtype)
+
+
+def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first singular directions, as columns, and values."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left[:, :count], values[:count], right[:count].T
+
+
+def _orthonormal(matrix: Tensor) -> Tensor:
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left @ right
