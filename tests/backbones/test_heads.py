@@ -51,3 +51,22 @@ def test_what_is_refused(tmp_path: Path, generator: torch.Generator) -> None:
     save_file({"a.weight": load_file(tmp_path / "heads.safetensors")["a.weight"]}, tmp_path / "half.safetensors")
     with pytest.raises(CorruptCheckpoint, match=r"a\.scale"):
         load_heads(tmp_path / "half.safetensors")
+
+
+def test_classes_are_kept_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    file = tmp_path / "heads.safetensors"
+    save_heads(file, {"a": Head(torch.ones(2, 5), classes=("Ü", "b\n")), "b": Head(torch.ones(3, 5))})
+    assert {task: head.classes for task, head in load_heads(file).items()} == {"a": ("Ü", "b\n"), "b": ()}
+    with pytest.raises(DataError, match="a head of 2 rows cannot have 1 classes: x"):
+        Head(torch.ones(2, 5), classes=("x",))
+
+
+@pytest.mark.parametrize(
+    ("classes", "error"),
+    [("[", CorruptCheckpoint), ('{"a": [1, 2]}', CorruptCheckpoint), ("[3]", CorruptCheckpoint), ('{"a": ["x"]}', DataError)],
+)
+def test_classes_that_do_not_fit_are_refused(tmp_path: Path, classes: str, error: type[Exception]) -> None:
+    file = tmp_path / "heads.safetensors"
+    save_file({"a.weight": torch.ones(2, 5), "a.scale": torch.tensor(1.0)}, file, metadata={"classes": classes})
+    with pytest.raises(error, match=r"heads\.safetensors"):
+        load_heads(file)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from suture.errors import CorruptCheckpoint, DataError, UnknownName
 from suture.surgery import Surgery, load_surgery, save_surgery
-from suture.surgery.module import operate, untrained
+from suture.surgery.module import Origin, operate, read_origin, untrained
 
 TASKS = ("a", "b.down", "c")
 
@@ -42,7 +42,6 @@ def test_untrained_is_the_identity_and_bounded(generator: torch.Generator) -> No
     assert all(torch.equal(surgery(task, z), z) for task in TASKS)
     assert 0.2 < float(surgery.down.abs().max()) <= 1 / np.sqrt(16)
     assert surgery.rank == 4
-    assert surgery.parameters_per_task == 2 * 4 * 16
 
 
 def test_a_stack_is_its_tasks_one_by_one(generator: torch.Generator) -> None:
@@ -77,3 +76,30 @@ def test_what_is_refused(tmp_path: Path) -> None:
         save_file(spoilt, tmp_path / "spoilt.safetensors")
         with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
             load_surgery(tmp_path / "spoilt.safetensors")
+
+
+@pytest.mark.parametrize("name", ["c.up", "c.down", "a.up"])
+def test_matrices_of_other_shapes_are_refused(tmp_path: Path, name: str) -> None:
+    save_surgery(tmp_path / "s.safetensors", trained(0))
+    tensors = load_file(tmp_path / "s.safetensors")
+    for wrong in (
+        torch.ones(5, 5),
+        torch.ones(3),
+        tensors[name].double(),
+        torch.ones(2, 6),
+        torch.ones(tensors[name].shape, dtype=torch.int64),
+    ):
+        save_file(tensors | {name: wrong}, tmp_path / "spoilt.safetensors")
+        with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
+            load_surgery(tmp_path / "spoilt.safetensors")
+
+
+def test_a_file_tells_how_its_surgery_came_about(tmp_path: Path) -> None:
+    origin, file = Origin("held-out", 64, 3, "abc"), tmp_path / "s.safetensors"
+    save_surgery(file, trained(0), origin)
+    assert read_origin(file) == origin
+    save_surgery(file, trained(0))
+    assert read_origin(file) is None
+    save_file(load_file(file), tmp_path / "spoilt.safetensors", metadata={"samples": "many", "seed": "1"})
+    with pytest.raises(CorruptCheckpoint, match="does not say how it was fitted"):
+        read_origin(tmp_path / "spoilt.safetensors")

@@ -49,6 +49,23 @@ def test_other_columns_and_numbers_as_labels(tmp_path: Path) -> None:
     assert numbered.known_labels().tolist() == [1]
 
 
+def test_labels_are_read_as_names_or_as_numbers_never_as_both(tmp_path: Path) -> None:
+    names = ["1", "2", "3"]
+    split, _ = read_split(write(tmp_path, "jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": 2}]), names)
+    assert split.known_labels().tolist() == [0, 1]
+    numbered, _ = read_split(write(tmp_path, "jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 2}]), names)
+    assert numbered.known_labels().tolist() == [0, 2]
+    with pytest.raises(DataError, match=r"row 2: column 'label' holds '0'"):
+        read_split(write(tmp_path, "jsonl", [{"text": "a", "label": 3}, {"text": "b", "label": 0}]), names)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_labels_can_be_left_unread(tmp_path: Path, kind: str) -> None:
+    split, classes = read_split(write(tmp_path, kind, [{"text": "a", "label": ""}, {"text": "b", "label": "?"}]), ["no"], label=None)
+    assert split.labels is None
+    assert classes == ["no"]
+
+
 def test_without_labels(tmp_path: Path) -> None:
     split, classes = read_split(write(tmp_path, "jsonl", [{"text": "a"}]), ["no", "yes"])
     assert split.labels is None
@@ -66,7 +83,18 @@ def test_without_labels(tmp_path: Path) -> None:
         ("a.jsonl", "", "holds no rows"),
         ("a.csv", "title,label\nx,y\n", "no column 'text'; it has title, label"),
         ("a.csv", 'text,label\n"x,y\n', "not a whole csv"),
-        ("a.csv", "text,label\nx,maybe\n", "holds 'maybe'; the classes are no, yes"),
+        ("a.csv", "text,label\nx,maybe\n", "row 1: column 'label' holds 'maybe'; the classes are no, yes"),
+        ("a.csv", "text,label\nx,0\ny,1\nz,yes\n", "row 3: column 'label' holds 'yes'"),
+        ("a.csv", "text,label\nx,0\ny,1\nz,2\n", "row 3: column 'label' holds '2'.*0 to 1"),
+        ("a.csv", "text,label\nx,yes\ny,no,more\n", "row 2: more cells than the 2 columns"),
+        ("a.csv", "text,label\nx,yes\ny\n", "row 2: fewer cells than the 2 columns"),
+        ("a.csv", "text,label,text\nx,yes,z\n", "two columns have the same name"),
+        ("a.csv", "text,label\nx,yes\ny,\n", "row 2: nothing in column 'label'"),
+        ("a.jsonl", '{"text": "x", "label": "no"}\n{"text": "y"}', "row 2: nothing in column 'label'"),
+        ("a.jsonl", '{"text": "x"}\n{"text": "y", "label": "no"}', "row 1: nothing in column 'label'"),
+        ("a.jsonl", '{"text": "x"}\n{"txt": "y"}', "row 2: expected text, found None"),
+        ("a.jsonl", '{"text": "x"}\n{"text": "a\\ud800"}', "row 2: half a surrogate pair at position 1"),
+        ("a.jsonl", '{"text": "x", "label": "\\ud800"}', "row 1: half a surrogate pair"),
         ("a.parquet", "PAR1", "not a whole parquet"),
         ("a.txt", "x", "expected a file that ends in"),
     ],

@@ -1,16 +1,21 @@
 """Frozen heads: the task-private maps from representations to logits."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
 from suture.errors import CorruptCheckpoint, DataError
+
+CLASSES = "classes"
+"""Where the metadata of a heads file names each task's classes, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,12 @@ class Head:
     weight: Float[Tensor, "c k"]
     bias: Float[Tensor, " c"] | None = None
     scale: float = 20.0
+    classes: tuple[str, ...] = ()
+    """The classes' names, one per row of ``weight``; empty where they are not known."""
+
+    def __post_init__(self) -> None:
+        if self.classes and len(self.classes) != len(self.weight):
+            raise DataError(f"a head of {len(self.weight)} rows cannot have {len(self.classes)} classes: {', '.join(self.classes)}")
 
     def __call__(self, z: Float[Tensor, "n k"]) -> Float[Tensor, "n c"]:
         """Return the logits; raises :class:`DataError` for representations of another width."""
@@ -51,7 +62,7 @@ def prototype_head(z: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: 
 
 
 def save_heads(file: Path, heads: Mapping[str, Head]) -> None:
-    """Write the heads of all tasks to one safetensors file: ``<task>.weight``, ``<task>.scale``, ``<task>.bias``."""
+    """Write the heads of all tasks to one safetensors file: ``<task>.weight``, ``<task>.scale``, ``<task>.bias``; classes as metadata."""
     tensors = {}
     for task, head in heads.items():
         tensors[f"{task}.weight"] = head.weight
@@ -59,20 +70,42 @@ def save_heads(file: Path, heads: Mapping[str, Head]) -> None:
         if head.bias is not None:
             tensors[f"{task}.bias"] = head.bias
     specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    write_safetensors(file, specs, tensors.items())
+    named = {task: head.classes for task, head in heads.items() if head.classes}
+    write_safetensors(file, specs, tensors.items(), {"suture": "heads", CLASSES: json.dumps(named)})
 
 
 def load_heads(file: Path) -> dict[str, Head]:
     """Read what :func:`save_heads` wrote; raises :class:`CorruptCheckpoint` when a head is not whole."""
     tensors = open_checkpoint(file)
     tasks = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
+    classes = _classes(file)
     try:
         return {
-            task: Head(tensors[f"{task}.weight"].clone(), _optional(tensors, f"{task}.bias"), float(tensors[f"{task}.scale"]))
+            task: Head(
+                tensors[f"{task}.weight"].clone(),
+                _optional(tensors, f"{task}.bias"),
+                float(tensors[f"{task}.scale"]),
+                classes.get(task, ()),
+            )
             for task in tasks
         }
     except KeyError as error:
         raise CorruptCheckpoint(f"{file}: expected a tensor {error.args[0]!r} beside the others of that head") from error
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
+
+
+def _classes(file: Path) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes of each task that a heads file names them for."""
+    with safe_open(file, framework="pt") as handle:
+        text = (handle.metadata() or {}).get(CLASSES, "{}")
+    try:
+        named = {task: tuple(names) for task, names in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CorruptCheckpoint(f"{file}: the classes in its metadata are not lists of names") from error
+    if not all(isinstance(name, str) for names in named.values() for name in names):
+        raise CorruptCheckpoint(f"{file}: the classes in its metadata are not lists of names")
+    return named
 
 
 def _optional(tensors: Mapping[str, Tensor], name: str) -> Tensor | None:

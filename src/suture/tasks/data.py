@@ -14,11 +14,12 @@ from suture.tasks.task import Split
 Row = dict[str, Any]
 
 
-def read_split(file: Path, classes: Sequence[str] | None, *, text: str = "text", label: str = "label") -> tuple[Split, list[str]]:
+def read_split(file: Path, classes: Sequence[str] | None, *, text: str = "text", label: str | None = "label") -> tuple[Split, list[str]]:
     """Read a split and its classes from a ``.csv``, ``.jsonl`` or ``.parquet`` file.
 
     ``classes`` gives the order of the class names; when it is None the sorted distinct labels of this file are the classes. A file
-    without a label column gives a split without labels. Labels may be class names, or the numbers 0 … C−1 of given classes.
+    without a label column gives a split without labels, and so does ``label=None``, which reads none. The labels of a file are all
+    class names or, failing that, all numbers 0 … C−1 of given classes.
 
     Raises :class:`DataError` naming file, row and column.
     """
@@ -27,16 +28,28 @@ def read_split(file: Path, classes: Sequence[str] | None, *, text: str = "text",
         raise DataError(f"{file} holds no rows")
     if text not in rows[0]:
         raise DataError(f"{file} has no column {text!r}; it has {', '.join(rows[0])}")
-    texts = [_text(file, number, row[text]) for number, row in enumerate(rows, 1)]
-    if label not in rows[0]:
+    texts = [_text(file, number, row.get(text)) for number, row in enumerate(rows, 1)]
+    if label is None or not any(label in row for row in rows):
         return Split(texts), list(classes or [])
-    raw = [str(row[label]) for row in rows]
+    raw = [_label(file, number, row.get(label), label) for number, row in enumerate(rows, 1)]
     names = list(classes) if classes else sorted(set(raw), key=_numbers_first)
-    places = {str(place): place for place in range(len(names))} | {name: place for place, name in enumerate(names)}
-    unknown = sorted(set(raw) - places.keys())
-    if unknown:
-        raise DataError(f"{file}: column {label!r} holds {', '.join(map(repr, unknown[:5]))}; the classes are {', '.join(names)}")
-    return Split(texts, torch.tensor([places[value] for value in raw])), names
+    return Split(texts, torch.tensor(_places(file, raw, names, label))), names
+
+
+def _places(file: Path, raw: Sequence[str], names: Sequence[str], label: str) -> list[int]:
+    """Return the classes' places of a file's labels, which are read in one way: as names, else as numbers."""
+    by_name, by_number = ({value: place for place, value in enumerate(values)} for values in (names, map(str, range(len(names)))))
+    found = set(raw)
+    for reading in (by_name, by_number):
+        if found <= reading.keys():
+            return [reading[value] for value in raw]
+    # Labels that are numbers but for a few are meant as numbers, so that the few are named.
+    likely = max((by_name, by_number), key=lambda reading: sum(value in reading for value in raw))
+    number, wrong = next((number, value) for number, value in enumerate(raw, 1) if value not in likely)
+    raise DataError(
+        f"{file}, row {number}: column {label!r} holds {wrong!r}; the classes are {', '.join(names)} "
+        f"(or all labels of the file are their numbers, 0 to {len(names) - 1})"
+    )
 
 
 def _read_rows(file: Path) -> list[Row]:
@@ -53,7 +66,17 @@ def _read_rows(file: Path) -> list[Row]:
 
 def _read_csv(file: Path) -> Iterable[Row]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        yield from csv.DictReader(stream, strict=True)
+        reader = csv.DictReader(stream, strict=True)
+        names = reader.fieldnames or []
+        if len(set(names)) != len(names):
+            raise ValueError("two columns have the same name")
+        for number, row in enumerate(reader, 1):
+            # DictReader puts what is too much under the key None, and None where cells are missing.
+            if None in row or None in row.values():
+                raise DataError(
+                    f"{file}, row {number}: {'more' if None in row else 'fewer'} cells than the {len(names)} columns of the header"
+                )
+            yield row
 
 
 def _read_jsonl(file: Path) -> Iterable[Row]:
@@ -78,7 +101,17 @@ def _read_parquet(file: Path) -> Iterable[Row]:
 def _text(file: Path, number: int, value: object) -> str:
     if not isinstance(value, str):
         raise DataError(f"{file}, row {number}: expected text, found {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{file}, row {number}: half a surrogate pair at position {error.start}, which is not text") from error
     return value
+
+
+def _label(file: Path, number: int, value: object, label: str) -> str:
+    if value is None or value == "":
+        raise DataError(f"{file}, row {number}: nothing in column {label!r}; expected a label")
+    return _text(file, number, str(value))
 
 
 def _numbers_first(label: str) -> tuple[bool, int, str]:
