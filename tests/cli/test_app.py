@@ -4,6 +4,8 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from suture.cli import main
+from suture.errors import SutureWarning
+from suture.experiment import template_file
 
 
 def suture(*arguments: object, fails: int = 0) -> subprocess.CompletedProcess[str]:
@@ -81,12 +85,84 @@ def test_stages_one_by_one(recipe_file: Path, bert: Path, experts: dict[str, Pat
     assert "+ surgery" in shown
     assert "pretrained" in shown
     assert suture("operate", recipe_file, "--merged", merged, "-o", surgery, fails=5).stderr.count("exists already") == 1
+    suture("operate", recipe_file, "--merged", merged, "-o", surgery, "--replace")
 
 
 def test_methods_lists_hyperparameters_and_papers() -> None:
     shown = suture("methods").stdout
     for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):
         assert word in shown
+
+
+def test_the_template_can_be_printed() -> None:
+    assert suture("recipe").stdout == template_file().read_text(encoding="utf-8")
+    assert "`suture recipe` prints one" in " ".join(suture("run", "--help").stdout.replace("│", " ").split())
+
+
+def test_names_with_markup_do_not_break_tables(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(recipe_file.read_text())
+    content["tasks"][0]["name"] = "[/x]"
+    recipe_file.write_text(yaml.safe_dump(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["suture", "bias", str(recipe_file)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert not stopped.value.code
+    assert "[/x]" in capsys.readouterr().out
+
+
+def failing(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_unexpected_error_is_one_line_and_a_traceback_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    monkeypatch.setattr("suture.experiment.read_recipe", failing(RuntimeError("it\nbroke [/x]")))
+    code, said = refused(capsys, "bias", "r.yaml")
+    assert code == 70
+    assert said == "internal error: RuntimeError: it broke [/x]; run again with --debug and report it\n"
+    command = ["bias", "r.yaml"]
+    command.insert(place, "--debug")
+    code, said = refused(capsys, *command)
+    assert code == 70
+    assert "Traceback" in said
+    assert said.endswith("internal error: RuntimeError: it broke [/x]; report it\n")
+
+
+def test_our_errors_keep_their_code_with_debug(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = refused(capsys, "bias", tmp_path / "absent.yaml", "--debug")
+    assert code == 2
+    assert "Traceback" in said
+    assert "error: " in said.splitlines()[-1]
+
+
+def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("suture.experiment.read_recipe", failing(KeyboardInterrupt()))
+    assert refused(capsys, "bias", "r.yaml") == (130, "")
+    monkeypatch.setattr("suture.cli.entry.app", failing(KeyboardInterrupt()))
+    assert refused(capsys, "bias", "r.yaml") == (130, "")
+
+
+def test_warnings_of_ours_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(**_: object) -> None:
+        warnings.simplefilter("always")
+        warnings.warn("left out:\n[/x]", SutureWarning, stacklevel=1)
+        warnings.warn("theirs", UserWarning, stacklevel=1)
+
+    before = warnings.showwarning
+    monkeypatch.setattr("suture.cli.entry.app", warn)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["suture"])
+        main()
+    said = capsys.readouterr().err
+    assert said.splitlines()[0] == "warning: left out: [/x]"
+    assert "UserWarning: theirs" in said
+    assert warnings.showwarning is before
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -103,6 +179,7 @@ def test_the_demo_recipe_can_be_printed() -> None:
     ("changes", "code", "message"),
     [
         ({"base": "nowhere"}, 3, "nowhere: no such file or folder"),
+        ({"merges": ["task_arithmetics"]}, 2, "'merges.0': "),
         ({"merges": ["task_arithmetics"]}, 2, "did you mean 'task_arithmetic'"),
         ({"merges": [{"method": "ties", "density": 2}]}, 2, "density must be in (0, 1]"),
         ({"merges": [{"method": "ties", "densty": 0.2}]}, 2, "did you mean 'density'"),
@@ -164,6 +241,7 @@ def test_options_that_make_no_sense(bert: Path, experts: dict[str, Path], tmp_pa
         (["merge", "tie", *arguments], "did you mean 'ties'"),
         (["merge", "ties", "--set", "density", *arguments], "--set takes NAME=VALUE"),
         (["merge", "ties", "--set", "density=much", *arguments], "density must be a float"),
+        (["merge", "ties", "--set", "density=0.1", "--set", "density=0.2", *arguments], "--set gives density twice: 0.1 and 0.2"),
         (["demo", "nlp9", "--show-recipe"], "unknown suite 'nlp9'; did you mean 'nlp8'"),
     ):
         code, said = refused(capsys, *command)

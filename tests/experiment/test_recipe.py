@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from suture.errors import InvalidRecipe, UnknownName
-from suture.experiment import read_recipe
+from suture.errors import InvalidRecipe
+from suture.experiment import Recipe, demo_recipe_file, read_recipe, template_file
 from suture.merging import Ties
 from suture.surgery import Schedule
 
@@ -37,7 +37,26 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
 def test_a_method_by_name_or_with_settings(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, GOOD | {"merges": ["ties", {"method": "ties", "density": 0.5}]}))
     assert recipe.merges == [Ties(), Ties(density=0.5)]
-    assert recipe.model_dump(mode="json")["merges"][1] == "ties(density=0.5, scale=0.3, scope=model, merge_rule=sum)"
+    assert recipe.model_dump(mode="json")["merges"][1] == {
+        "method": "ties",
+        "density": 0.5,
+        "scale": 0.3,
+        "scope": "model",
+        "merge_rule": "sum",
+    }
+
+
+@pytest.mark.parametrize("file", [template_file(), demo_recipe_file("nlp8")], ids=["template", "suite"])
+def test_what_is_written_of_a_recipe_is_that_recipe(file: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(file)
+    assert read_recipe(write(tmp_path, recipe.model_dump(mode="json"))) == recipe
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_the_template_names_what_there_is() -> None:
+    recipe = read_recipe(template_file())
+    assert [task.name for task in recipe.tasks] == ["films", "books"]
+    assert recipe.base == template_file().parent / "bert-base"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +70,22 @@ def test_a_method_by_name_or_with_settings(tmp_path: Path) -> None:
         (GOOD | {"tasks": [TASK, TASK]}, "task names must differ"),
         (GOOD | {"merges": ["ties", {"method": "ties", "density": 0.2}]}, "merges must differ"),
         (GOOD | {"seeds": [1, 1]}, "seeds must differ"),
+        (GOOD | {"seeds": [-1]}, "'seeds.0': Input should be greater than or equal to 0"),
+        (GOOD | {"seeds": [2**32]}, "'seeds.0': Input should be less than 4294967296"),
+        (GOOD | {"seeds": [1.0]}, "'seeds.0': Input should be a valid integer"),
+        (GOOD | {"seeds": [True]}, "'seeds.0': Input should be a valid integer"),
+        (GOOD | {"surgery": {"rank": True}}, "'surgery.rank': cannot be true"),
+        (GOOD | {"merges": [{"method": "ties", "scale": True}]}, "'merges.0': scale cannot be true"),
+        ({"suite": "nlp8", "merges": ["ties"], "backbone": {"pooling": "cls"}}, "a suite brings its own 'backbone'"),
+        ({"suite": "nlp8", "merges": ["ties"], "tasks": [TASK]}, "give either 'suite', or 'base' and 'tasks'"),
+        ({"suite": "nlp8", "merges": ["ties"], "base": "b"}, "give either 'suite', or 'base' and 'tasks'"),
+        (GOOD | {"tasks": [TASK | {"name": "average"}]}, "'tasks.0.name': a task cannot be called 'average'"),
+        (GOOD | {"tasks": [TASK | {"classes": ["x", "x"]}]}, "'tasks.0.classes': expected the names"),
+        ("seeds: [0]\nmerges: [ties]\nseeds: [1]", "the key 'seeds' stands twice"),
+        ("surgery: {rank: 4, 'rank': 8}", "the key 'rank' stands twice"),
+        ("date: 2024-99-99", "is not YAML"),
+        (GOOD | {"merges": ["ties", "tie"]}, "'merges.1': unknown merging method 'tie'; did you mean 'ties'?"),
+        (GOOD | {"merges": [{"method": "ties", "densty": 1}]}, "'merges.0': unknown hyperparameter of ties 'densty'"),
         (GOOD | {"merges": []}, "'merges'"),
         (GOOD | {"merges": [3]}, "expected the name of a method"),
         (GOOD | {"tasks": [{key: value for key, value in TASK.items() if key != "calibration"}]}, "missing for: a"),
@@ -70,9 +105,13 @@ def test_what_is_refused_and_why(tmp_path: Path, content: object, message: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_misspelt_method_and_an_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'ties'"):
-        read_recipe(write(tmp_path, GOOD | {"merges": ["tie"]}))
+def test_yaml_merge_keys_are_not_doubles(tmp_path: Path) -> None:
+    text = "x: &x {rank: 4}\ny: &y {rank: 8}\nz: {<<: *x, <<: *y, rank: 2}"
+    with pytest.raises(InvalidRecipe, match="unknown key 'x'"):
+        read_recipe(write(tmp_path, text))
+
+
+def test_an_absent_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecipe, match="cannot be read"):
         read_recipe(tmp_path / "absent.yaml")
 

@@ -11,9 +11,9 @@ from PIL import Image
 import suture
 from suture.backbones import TextBackbone
 from suture.checkpoints import open_checkpoint
-from suture.errors import DataError
-from suture.evaluation import Record, Results
-from suture.experiment import measure_only, read_recipe, run
+from suture.errors import CheckpointNotFound, DataError, IncompatibleExperts, OutputError, OutputExists
+from suture.evaluation import Model, Record, Results
+from suture.experiment import measure_only, operate_only, read_recipe, run
 from suture.representation import encode, representation_bias
 from suture.types import Progress
 
@@ -43,7 +43,7 @@ def test_values_are_those_of_the_parts(outcome: tuple[Path, Results], experts: d
         suture.load_surgery(out / "surgery" / "weight_averaging-seed1.safetensors"),
     )
     truth = torch.tensor([["cat", "dog"].index(label) for label in labels])
-    about = {"task": "pets", "merge": "weight_averaging()"}
+    about = {"task": "pets", "merge": "weight_averaging"}
     plain, operated = about | {"surgery": "none"}, about | {"surgery": "surgery", "seed": 1}
     assert only(results, **plain, metric="accuracy").value == suture.accuracy(head(z), truth)
     assert only(results, **operated, metric="accuracy").value == suture.accuracy(head(surgery("pets", z)), truth)
@@ -66,13 +66,14 @@ def test_the_merged_folder_gives_transformers_the_same_representations(outcome: 
 def test_surgery_lowers_the_bias_and_both_averages_are_told(outcome: tuple[Path, Results]) -> None:
     out, results = outcome
     for merge in results.merges:
-        before, after = (results.spread((merge, kind), "bias_mean_abs") for kind in ("none", "surgery"))
+        (operated,) = results.operated(merge)
+        before, after = (results.spread(model, "bias_mean_abs") for model in (Model(merge), operated))
         assert before is not None
         assert after is not None
         assert after.mean < before.mean
     summary = json.loads((out / "results.json").read_text())
     assert len(summary["records"]) == len(results.records)
-    assert any("weight_averaging()" in note and "% with it" in note for note in summary["notes"])
+    assert any("weight_averaging" in note and "% with it" in note for note in summary["notes"])
     assert "held-out, 24 unlabelled samples a task" in (out / "table.md").read_text()
 
 
@@ -96,6 +97,151 @@ def test_calibration_that_stands_in_the_test_set_is_refused(recipe_file: Path, d
     (data / "pets-calibration.jsonl").write_text((data / "pets-test.jsonl").read_text())
     with pytest.raises(DataError, match=r"'pets': 30 texts of .* set calibration.mode to transductive"):
         run(read_recipe(recipe_file), tmp_path / "out")
+
+
+def test_support_that_stands_in_the_test_set_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    with (data / "numbers-support.csv").open("a") as stream:
+        stream.write((data / "numbers-test.csv").read_text().splitlines()[1] + "\n")
+    with pytest.raises(DataError, match=r"'numbers': 1 texts of .*numbers-support.csv stand in .*numbers-test.csv too"):
+        run(read_recipe(recipe_file), tmp_path / "out")
+
+
+def test_labels_are_not_read_from_calibration_files(recipe_file: Path, data: Path) -> None:
+    file = data / "pets-calibration.jsonl"
+    rows = [
+        json.loads(line) | {"label": label} for line, label in zip(file.read_text().splitlines(), ["", None, "bird", 7] * 10, strict=True)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert measure_only(read_recipe(recipe_file)).records
+
+
+def test_missing_labels_are_told_with_file_and_task(recipe_file: Path, data: Path) -> None:
+    rows = [json.loads(line) for line in (data / "pets-test.jsonl").read_text().splitlines()]
+    (data / "pets-test.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"task 'pets': .*pets-test.jsonl has no column 'label'"):
+        measure_only(read_recipe(recipe_file))
+
+
+def test_the_written_recipe_runs_again(outcome: tuple[Path, Results], tmp_path: Path) -> None:
+    again = tmp_path / "elsewhere" / "again.yaml"
+    again.parent.mkdir()
+    again.write_text(yaml.safe_dump(json.loads((outcome[0] / "results.json").read_text())["recipe"]))
+    assert run(read_recipe(again), tmp_path / "again").results.records == outcome[1].records
+
+
+def test_the_manifest_tells_data_and_settings(outcome: tuple[Path, Results], recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    told = json.loads((outcome[0] / "manifest.json").read_text())["settings"]
+    assert told["backbone"] == {"pooling": "mean", "max_length": 16}
+    assert told["head_scale"] == {"colours": 20.0, "numbers": 20.0, "pets": 20.0}
+    assert {split: about["size"] for split, about in told["data"]["pets"].items()} == {"support": 8, "test": 30, "calibration": 40}
+    file = data / "pets-test.jsonl"
+    file.write_text(file.read_text().replace('"dog"', '"cat"', 1))
+    run(read_recipe(recipe_file), tmp_path / "other")
+    other = json.loads((tmp_path / "other" / "manifest.json").read_text())["settings"]
+    changed = [(task, split) for task, splits in told["data"].items() for split in splits if splits[split] != other["data"][task][split]]
+    assert changed == [("pets", "test")]
+
+
+def heads_by_file(recipe_file: Path, file: Path, **entry: object) -> Path:
+    content = yaml.safe_load(recipe_file.read_text())
+    content["tasks"][2] |= {"head": {"file": str(file)}, **entry}
+    return edit(recipe_file, **content)
+
+
+def test_heads_of_a_file_bring_their_classes(outcome: tuple[Path, Results], recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    heads = suture.load_heads(outcome[0] / "heads.safetensors")
+    assert heads["numbers"].classes == ("one", "three", "two")
+    before = measure_only(read_recipe(recipe_file)).records
+    heads_by_file(recipe_file, outcome[0] / "heads.safetensors")
+    assert measure_only(read_recipe(recipe_file)).records == before
+    # A test file in which one class is missing changes what the labels are, not what the rows of the head are.
+    rows = [line for line in (data / "pets-test.jsonl").read_text().splitlines() if json.loads(line)["label"] == "dog"]
+    (data / "pets-test.jsonl").write_text("\n".join(rows))
+    assert only(measure_only(read_recipe(recipe_file)), task="pets", metric="accuracy")
+    with pytest.raises(DataError, match=r"'pets': the rows of .* are cat, dog, but the recipe's 'classes' are dog, cat"):
+        measure_only(read_recipe(heads_by_file(recipe_file, outcome[0] / "heads.safetensors", classes=["dog", "cat"])))
+
+
+def test_heads_of_a_file_without_classes_need_them_in_the_recipe(recipe_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "heads.safetensors"
+    suture.save_heads(file, {"pets": suture.Head(torch.ones(2, 16))})
+    with pytest.raises(DataError, match="does not name the classes of its 2 rows; give 'classes'"):
+        measure_only(read_recipe(heads_by_file(recipe_file, file)))
+    with pytest.raises(DataError, match="2 rows cannot have 3 classes"):
+        measure_only(read_recipe(heads_by_file(recipe_file, file, classes=["dog", "cat", "bird"])))
+    assert measure_only(read_recipe(heads_by_file(recipe_file, file, classes=["dog", "cat"]))).records
+
+
+@pytest.mark.parametrize("name", ["individual", "pretrained", "weight_averaging"])
+def test_a_merged_folder_is_never_taken_for_a_baseline(outcome: tuple[Path, Results], recipe_file: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "models" / name
+    folder.parent.mkdir()
+    (outcome[0] / "merged" / "task_arithmetic").rename(folder)
+    results = measure_only(read_recipe(recipe_file), folder, baselines_too=True)
+    assert results.merges == [f"models/{name}"]
+    merged = only(results, merge=f"models/{name}", task="pets", metric="bias_l1")
+    assert merged.value == only(outcome[1], merge="task_arithmetic(scale=0.3)", surgery="none", task="pets", metric="bias_l1").value
+
+
+def test_surgery_is_labelled_by_its_own_file(outcome: tuple[Path, Results], recipe_file: Path) -> None:
+    other = read_recipe(edit(recipe_file, seeds=[7], calibration={"mode": "transductive"}, surgery={"rank": 2}))
+    merged, surgery = outcome[0] / "merged" / "weight_averaging", outcome[0] / "surgery" / "weight_averaging-seed1.safetensors"
+    (row,) = {record.model: record for record in measure_only(other, merged, surgery).records if record.model.operated}.values()
+    assert (row.model[1:], row.seed) == (("surgery", 4, "held-out", 24), 1)
+    with pytest.raises(DataError, match="was fitted on other weights"):
+        measure_only(other, outcome[0] / "merged" / "task_arithmetic", surgery)
+    suture.save_surgery(surgery, suture.load_surgery(surgery))
+    with pytest.raises(DataError, match="does not say how it was fitted"):
+        measure_only(other, merged, surgery)
+
+
+def forbidden(*_: object) -> None:
+    raise AssertionError("encoded or merged too early")
+
+
+def test_what_is_not_there_is_told_before_work_begins(
+    recipe_file: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("suture.experiment.setting.encode_cached", "suture.experiment.pipeline.encode_cached"):
+        monkeypatch.setattr(name, forbidden)
+    recipe, other = read_recipe(recipe_file), tmp_path / "other.safetensors"
+    suture.save_heads(other, {"a": suture.Head(torch.ones(2, 3))})
+    for merged, surgery, error in ((tmp_path / "nowhere", None, CheckpointNotFound), (None, tmp_path / "no", CheckpointNotFound)):
+        with pytest.raises(error):
+            measure_only(recipe, merged, surgery)
+    with pytest.raises(IncompatibleExperts):
+        measure_only(recipe, other)
+    (tmp_path / "there").touch()
+    with pytest.raises(OutputExists, match="exists already"):
+        operate_only(recipe, None, tmp_path / "there")
+    with pytest.raises(OutputExists, match="is not a surgery file"):
+        operate_only(recipe, None, tmp_path / "there", replace=True)
+
+
+def test_an_output_that_holds_an_input_is_refused(recipe_file: Path, experts: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(recipe_file)
+    for out in (experts["pets"], data, data / "pets-test.jsonl", tmp_path):
+        with pytest.raises(OutputError, match="which would be lost"):
+            run(recipe, out, replace=True)
+
+
+def test_too_few_samples_are_told_before_merging(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suture.experiment.pipeline.merge_to_folder", forbidden)
+    recipe = read_recipe(edit(recipe_file, calibration={"samples": 41}))
+    for work in (lambda: run(recipe, tmp_path / "out"), lambda: operate_only(recipe, None, tmp_path / "s.safetensors")):
+        with pytest.raises(DataError, match="has 40 samples to calibrate on, but the recipe asks for 41"):
+            work()
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "s.safetensors").exists()
+
+
+def test_surgery_files_are_replaced_when_asked_to(recipe_file: Path, tmp_path: Path) -> None:
+    recipe, out = read_recipe(recipe_file), tmp_path / "new" / "s.safetensors"
+    operate_only(recipe, None, out)
+    first = out.read_bytes()
+    operate_only(recipe.model_copy(update={"seeds": [5]}), None, out, replace=True)
+    assert out.read_bytes() != first
+    assert [file.name for file in out.parent.iterdir()] == [out.name]
 
 
 def test_an_adapter_and_full_experts_in_one_recipe(recipe_file: Path, bert: Path, tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """``suture``: the commands."""
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suture.cli import console
-from suture.errors import InvalidHyperparameter, SutureError
+from suture.errors import InvalidHyperparameter
+
+if TYPE_CHECKING:
+    from suture.experiment import Recipe
 
 app = typer.Typer(
     name="suture",
-    help="Turn many fine-tuned experts of one backbone into one multi-task model that is as good as the experts.",
+    help="Turn many fine-tuned experts of one backbone into one multi-task model that comes close to the experts.",
     epilog="Start with: suture demo",
     no_args_is_help=True,
     add_completion=False,
@@ -22,7 +24,7 @@ app = typer.Typer(
 
 RecipeFile = Annotated[
     Path,
-    typer.Argument(metavar="RECIPE", help="A recipe in YAML; `suture demo --show-recipe` prints one to start from."),
+    typer.Argument(metavar="RECIPE", help="A recipe in YAML; `suture recipe` prints one to start from."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; it appears whole or not at all.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the output folder if Suture wrote it.")]
@@ -35,7 +37,7 @@ Merged = Annotated[
 @app.callback()
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001  read by main()
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001  main() reads it
 ) -> None:
     """Print the version when asked to."""
     if version:
@@ -57,9 +59,17 @@ def demo(
 
     file = demo_recipe_file(suite)
     if show_recipe:
-        console.out.print(file.read_text(encoding="utf-8"), end="", markup=False, soft_wrap=True)
+        console.show_file(file)
         return
     _run_and_show(read_recipe(file), out, replace=replace)
+
+
+@app.command(name="recipe")
+def show_template() -> None:
+    """Print a commented recipe for experts of your own, to start from."""
+    from suture.experiment import template_file
+
+    console.show_file(template_file())
 
 
 @app.command()
@@ -86,11 +96,11 @@ def merge(
     from suture.checkpoints import check_output, open_checkpoint, open_expert
     from suture.merging import make_method, merge_to_folder
 
-    chosen = make_method(method, dict(map(_setting, settings or [])))
-    check_output(out, replace=replace)
+    chosen = make_method(method, _settings(settings or []))
+    check_output(out, replace=replace, inputs=[base, *experts])
     origin = open_checkpoint(base)
     sources = [open_expert(origin, expert) for expert in experts]
-    with console.progress_stage(f"Merging: {chosen.name}", origin.elements) as progress:
+    with console.progress_stage(f"Merging: {chosen.name}", origin.elements * chosen.passes) as progress:
         merge_to_folder(chosen, origin, sources, out, replace=replace, progress=progress)
     console.show_written(out)
 
@@ -107,13 +117,14 @@ def bias(recipe: RecipeFile, merged: Merged = None) -> None:
 @app.command()
 def operate(
     recipe: RecipeFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The surgery file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The surgery file to write; it appears whole or not at all.")],
     merged: Merged = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it is a surgery file.")] = False,
 ) -> None:
     """Fit the surgery of a merged model, without labels, and write it as safetensors (the recipe's first seed)."""
     from suture.experiment import operate_only, read_recipe
 
-    operate_only(read_recipe(recipe), merged, out, stage=console.progress_stage)
+    operate_only(read_recipe(recipe), merged, out, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 
 
@@ -140,31 +151,24 @@ def methods() -> None:
     console.out.print(methods_table(METHODS))
 
 
-def main() -> None:
-    """Run the command line; an error of ours prints its message and exits with its class's code."""
-    try:
-        app(standalone_mode=True)
-    except SutureError as error:
-        if "--debug" in sys.argv:
-            raise
-        console.show_error(str(error))
-        sys.exit(error.exit_code)
-
-
-def _run_and_show(recipe: object, out: Path, *, replace: bool) -> None:
-    from suture.experiment import Recipe
+def _run_and_show(recipe: "Recipe", out: Path, *, replace: bool) -> None:
     from suture.experiment import run as run_experiment
     from suture.report.tables import comparison_tables
 
-    assert isinstance(recipe, Recipe)  # noqa: S101
     outcome = run_experiment(recipe, out, replace=replace, stage=console.progress_stage)
     console.show_tables(comparison_tables(outcome.results))
     console.show_notes(outcome.notes)
     console.show_written(outcome.out)
 
 
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InvalidHyperparameter(f"--set takes NAME=VALUE, not {text!r}")
-    return name, value
+def _settings(texts: list[str]) -> dict[str, str]:
+    """Read ``--set NAME=VALUE``, each name once."""
+    settings: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InvalidHyperparameter(f"--set takes NAME=VALUE, not {text!r}")
+        if name in settings:
+            raise InvalidHyperparameter(f"--set gives {name} twice: {settings[name]} and {value}")
+        settings[name] = value
+    return settings

@@ -22,13 +22,13 @@ err = Console(stderr=True, highlight=False)
 def progress_stage(name: str, units: int) -> Iterator[Advance]:
     """Show one piece of long work as a bar that stays, with its time, when it is done."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(14),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as bars:
-        task = bars.add_task(f"{name:<48.48}", total=units or None)
+        task = bars.add_task(f"{_printable(name):<48.48}", total=units or None)
 
         def advance(count: int) -> None:
             bars.advance(task, count)
@@ -48,7 +48,7 @@ def show_notes(notes: list[str]) -> None:
     """Print what a reader must know to read the tables."""
     out.print()
     for note in notes:
-        out.print(f"• {escape(note)}")
+        out.print(f"• {escape(_printable(note))}")
 
 
 def show_written(path: Path) -> None:
@@ -56,7 +56,21 @@ def show_written(path: Path) -> None:
     out.print(f"\nWritten to [bold]{escape(str(path))}[/bold]")
 
 
-def show_error(message: str) -> None:
-    """Print an error in red on the error stream; control characters, which a hostile file may smuggle in, are shown as escapes."""
-    safe = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in message)
-    err.print(f"[bold red]error:[/bold red] {escape(safe)}", soft_wrap=True)
+def show_file(file: Path) -> None:
+    """Print a text file as it is."""
+    out.print(file.read_text(encoding="utf-8"), end="", markup=False, soft_wrap=True)
+
+
+def show_error(message: str, kind: str = "error") -> None:
+    """Print an error in red on the error stream."""
+    err.print(f"[bold red]{kind}:[/bold red] {escape(_printable(message))}", soft_wrap=True)
+
+
+def show_warning(message: str) -> None:
+    """Print a warning in yellow on the error stream, in one line."""
+    err.print(f"[bold yellow]warning:[/bold yellow] {escape(_printable(' '.join(message.split())))}", soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """Show control characters, which a hostile file may smuggle in, as escapes; lines stay lines."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)

@@ -3,20 +3,45 @@
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from statistics import fmean, stdev
+from typing import NamedTuple
 
-Key = tuple[str, str]
-"""A merge and a surgery."""
+from suture.errors import DataError
 
 AVERAGE = "average"
-UNMERGED = {"pretrained", "individual"}
+"""The name of the column of averages; no task may be called so."""
+
+PRETRAINED, INDIVIDUAL = "pretrained", "individual"
+UNMERGED = {PRETRAINED, INDIVIDUAL}
+NONE = "none"
+
+
+class Model(NamedTuple):
+    """What was measured, a row of the final table: everything that tells two models apart but the seed."""
+
+    merge: str
+    """A merging method with its settings, or ``pretrained`` or ``individual``."""
+    surgery: str = NONE
+    rank: int = 0
+    calibration: str = NONE
+    """``none``, ``held-out`` or ``transductive``."""
+    samples: int = 0
+    """The most calibration samples of any task."""
+
+    @property
+    def operated(self) -> bool:
+        """Whether surgery was done.
+
+        >>> Model("ties").operated, Model("ties", "surgery", 16, "held-out", 256).operated
+        (False, True)
+        """
+        return self.surgery != NONE
 
 
 @dataclass(frozen=True)
 class Record:
-    """One measured value.
+    """One measured value: of a :class:`Model` made with a seed, on a task.
 
-    ``merge`` is a merging method with its settings, or ``pretrained`` or ``individual``; ``surgery`` is ``none`` or its kind;
-    ``calibration`` is ``none``, ``held-out`` or ``transductive``; ``metric`` is ``accuracy`` (a share), ``bias_l1`` or ``bias_mean_abs``.
+    ``metric`` is ``accuracy`` (a share), ``bias_l1`` or ``bias_mean_abs``.
     """
 
     suite: str
@@ -31,9 +56,9 @@ class Record:
     value: float
 
     @property
-    def key(self) -> Key:
-        """What the row measures: a row of the final table."""
-        return self.merge, self.surgery
+    def model(self) -> Model:
+        """What the row measures."""
+        return Model(self.merge, self.surgery, self.rank, self.calibration, self.samples)
 
 
 COLUMNS = [field.name for field in fields(Record)]
@@ -52,18 +77,24 @@ class Spread:
 
 
 class Results:
-    """Rows, and what the tables and figures read off them."""
+    """Rows, and what the tables and figures read off them.
+
+    Raises :class:`DataError` when one thing was measured twice.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.records = list(records)
-        self._values: dict[tuple[Key, str, str], dict[int, float]] = {}
+        self._values: dict[tuple[Model, str, str], dict[int, float]] = {}
         for record in self.records:
-            self._values.setdefault((record.key, record.metric, record.task), {})[record.seed] = record.value
+            values = self._values.setdefault((record.model, record.metric, record.task), {})
+            if record.seed in values:
+                raise DataError(f"{record.metric} of {record.model} on task {record.task!r} with seed {record.seed} was measured twice")
+            values[record.seed] = record.value
 
     @property
-    def keys(self) -> list[Key]:
-        """Every (merge, surgery), in the order measured."""
-        return list(dict.fromkeys(record.key for record in self.records))
+    def models(self) -> list[Model]:
+        """Every model, in the order measured."""
+        return list(dict.fromkeys(record.model for record in self.records))
 
     @property
     def tasks(self) -> list[str]:
@@ -72,30 +103,29 @@ class Results:
 
     @property
     def merges(self) -> list[str]:
-        """Every merged model."""
-        return list(dict.fromkeys(merge for merge, _ in self.keys if merge not in UNMERGED))
+        """Every merge, in order."""
+        return list(dict.fromkeys(model.merge for model in self.models if model.merge not in UNMERGED))
 
-    @property
-    def surgeries(self) -> list[str]:
-        """Every kind of surgery."""
-        return list(dict.fromkeys(surgery for _, surgery in self.keys if surgery != "none"))
+    def operated(self, merge: str) -> list[Model]:
+        """Return the models that surgery made of one merge."""
+        return [model for model in self.models if model.merge == merge and model.operated]
 
-    def spread(self, key: Key, metric: str, task: str = AVERAGE, scale: float = 1.0) -> Spread | None:
+    def spread(self, model: Model, metric: str, task: str = AVERAGE, scale: float = 1.0) -> Spread | None:
         """Return mean and deviation over the seeds, of one task or of the average over tasks (seed by seed); None when not measured."""
         tasks = self.tasks if task == AVERAGE else [task]
-        per_task = [self._values.get((key, metric, name)) for name in tasks]
+        per_task = [self._values.get((model, metric, name)) for name in tasks]
         if any(values is None for values in per_task):
             return None
         seeds = [values for values in per_task if values is not None]
         samples = [scale * fmean(values[seed] for values in seeds) for seed in seeds[0]]
         return Spread(fmean(samples), stdev(samples) if len(samples) > 1 else None)
 
-    def gap_closed(self, merge: str, surgery: str) -> float | None:
+    def gap_closed(self, operated: Model) -> float | None:
         """Return the share of the accuracy between merged model and experts that surgery wins back; None when there is no gap."""
-        merged, operated, individual = (self.spread(key, "accuracy") for key in ((merge, "none"), (merge, surgery), ("individual", "none")))
-        if merged is None or operated is None or individual is None or individual.mean <= merged.mean:
+        merged, after, individual = (self.spread(model, "accuracy") for model in (Model(operated.merge), operated, Model(INDIVIDUAL)))
+        if merged is None or after is None or individual is None or individual.mean <= merged.mean:
             return None
-        return (operated.mean - merged.mean) / (individual.mean - merged.mean)
+        return (after.mean - merged.mean) / (individual.mean - merged.mean)
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows of ``results.csv``."""

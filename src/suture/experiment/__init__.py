@@ -1,7 +1,7 @@
 """Floor 5: recipes, and the experiments that they describe."""
 
-from suture.experiment.recipe import Recipe, read_recipe
-from suture.experiment.run import Outcome, run
+from suture.experiment.recipe import Recipe, read_recipe, template_file
+from suture.experiment.runner import Outcome, run
 from suture.experiment.stages import demo_recipe_file, measure_only, operate_only
 
-__all__ = ["Outcome", "Recipe", "demo_recipe_file", "measure_only", "operate_only", "read_recipe", "run"]
+__all__ = ["Outcome", "Recipe", "demo_recipe_file", "measure_only", "operate_only", "read_recipe", "run", "template_file"]

@@ -1,37 +1,31 @@
 """Recipes: what to merge, operate and evaluate, in YAML; checked whole before any weight is read.
 
-::
-
-    name: reviews                       # free text, the "suite" column of the results
-    base: ./bert-base                   # or  suite: nlp8  in place of base, backbone and tasks
-    backbone: {pooling: mean, max_length: 128}
-    tasks:
-      - name: films
-        expert: ./experts/films         # a model folder, a safetensors file or a PEFT LoRA adapter
-        calibration: films/unlabelled.csv
-        test: films/test.parquet
-        head: {support: films/few-per-class.csv}      # prototypes; or {file: heads.safetensors}
-    merges:
-      - weight_averaging
-      - {method: task_arithmetic, scale: 0.3}
-    calibration: {mode: held-out, samples: 256, pool: 512}
-    surgery: {rank: 16, iterations: 500}
-    seeds: [0, 1, 2]
-
-Paths are relative to the recipe's folder.
+``template.yaml`` beside this file is a commented one (``suture recipe`` prints it). Paths are relative to the recipe's folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from suture.backbones import Pooling
-from suture.errors import InvalidRecipe
-from suture.merging import MergingMethod, make_method
+from suture.errors import InvalidRecipe, UsageError
+from suture.evaluation import AVERAGE
+from suture.merging import METHODS, MergingMethod, make_method
 from suture.surgery import Schedule
 
 Mode = Literal["held-out", "transductive"]
@@ -44,16 +38,37 @@ def _method(value: object) -> MergingMethod:
     settings = {"method": value} if isinstance(value, str) else value
     if not isinstance(settings, Mapping) or not isinstance(settings.get("method"), str):
         raise ValueError("expected the name of a method, or a mapping with the key 'method'")  # noqa: TRY004
-    return make_method(settings["method"], {key: value for key, value in settings.items() if key != "method"})
+    name, values = settings["method"], {key: value for key, value in settings.items() if key != "method"}
+    switches = {field.name for field in fields(METHODS[name]) if isinstance(field.default, bool)} if name in METHODS else set()
+    for key, given in values.items():
+        if isinstance(given, bool) and key not in switches:
+            raise ValueError(f"{key} cannot be {str(given).lower()}")
+    try:
+        return make_method(name, values)
+    except UsageError as error:  # pydantic adds where it stands to a ValueError
+        raise ValueError(str(error)) from error
 
 
-Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(str)]
+def _method_settings(method: MergingMethod) -> dict[str, Any]:
+    return {"method": method.name, **asdict(method)}
+
+
+Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(_method_settings)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+"""What every library's generator takes."""
 
 
 class Strict(BaseModel):
-    """A part of a recipe: an unknown key is an error."""
+    """A part of a recipe: an unknown key is an error, and true is not the number 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError(f"cannot be {str(value).lower()}")  # noqa: TRY004  pydantic takes ValueErrors
+        return value
 
 
 class BackboneRecipe(Strict):
@@ -68,7 +83,7 @@ class HeadRecipe(Strict):
 
     support: Path | None = None
     file: Path | None = None
-    scale: float = Field(20.0, gt=0)
+    scale: float = Field(20.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_source(self) -> "HeadRecipe":
@@ -88,6 +103,20 @@ class TaskRecipe(Strict):
     classes: list[str] | None = None
     text: str = "text"
     label: str = "label"
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name == AVERAGE:
+            raise ValueError(f"a task cannot be called {AVERAGE!r}: the tables have a column of that name")
+        return name
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[str] | None) -> list[str] | None:
+        if classes is not None and (len(set(classes)) != len(classes) or len(classes) < 1):
+            raise ValueError("expected the names of at least one class, each once")
+        return classes
 
 
 class CalibrationRecipe(Strict):
@@ -113,9 +142,9 @@ class SurgeryRecipe(Strict):
 
 
 class Recipe(Strict):
-    """A whole experiment."""
+    """A whole experiment; without a ``name`` it is called by its suite's."""
 
-    name: str = "unnamed"
+    name: str | None = None
     suite: str | None = None
     base: Path | None = None
     backbone: BackboneRecipe = BackboneRecipe()
@@ -124,12 +153,14 @@ class Recipe(Strict):
     calibration: CalibrationRecipe = CalibrationRecipe()
     surgery: SurgeryRecipe = SurgeryRecipe()
     test_samples: int | None = Field(None, ge=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1)
 
     @model_validator(mode="after")
     def _whole(self) -> "Recipe":
         if (self.suite is None) == (self.base is None and not self.tasks):
             raise ValueError("give either 'suite', or 'base' and 'tasks'")
+        if self.suite is not None and "backbone" in self.model_fields_set:
+            raise ValueError("a suite brings its own 'backbone'; take it out")
         if self.suite is None and not (self.base and self.tasks):
             raise ValueError("'base' and 'tasks' go together")
         for kind, values in (
@@ -143,17 +174,38 @@ class Recipe(Strict):
             raise ValueError(f"held-out calibration needs a 'calibration' file; missing for: {', '.join(bare)}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out what a suite brings: what is written is a recipe again."""
+        content = serialise(self)
+        without = {"base", "backbone", "tasks"} if self.suite is not None else {"suite"}
+        return {key: value for key, value in content.items() if key not in without}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error: plain YAML takes the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
 
 def read_recipe(file: Path) -> Recipe:
     """Read and check a recipe, and make its paths absolute.
 
-    Raises :class:`InvalidRecipe` naming file and key, or :class:`suture.errors.UnknownName` for a misspelt method.
+    Raises :class:`InvalidRecipe` naming file and key.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a SafeLoader
     except OSError as error:
         raise InvalidRecipe(f"{file} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InvalidRecipe(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InvalidRecipe(f"{file}: expected keys such as 'base', 'tasks' and 'merges', found {type(content).__name__}")
@@ -170,7 +222,13 @@ def _explain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         near = get_close_matches(str(fault["loc"][-1]), _keys(), n=1)
         return f"unknown key '{where}'" + (f"; did you mean '{near[0]}'?" if near else "")
-    return f"'{where}': {fault['msg']}" if where else str(fault["msg"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"'{where}': {message}" if where else message
+
+
+def template_file() -> Path:
+    """Return a commented recipe to start from."""
+    return Path(__file__).with_name("template.yaml")
 
 
 def _keys() -> list[str]:

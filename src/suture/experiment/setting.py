@@ -1,19 +1,17 @@
 """From a recipe to the things it names: opened weights, tasks with their data, frozen heads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suture.backbones import Head, Pooling, TextBackbone, load_heads, prototype_head
+from suture.backbones import Head, Pooling, TextBackbone, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, open_expert
-from suture.errors import DataError
-from suture.experiment.recipe import Recipe, TaskRecipe
+from suture.experiment.own import SUPPORT, given_head, read_task
+from suture.experiment.recipe import Recipe
 from suture.merging.matching import check_experts
 from suture.representation import encode_cached
-from suture.tasks import Split, Suite, Task, load_suite, read_split
+from suture.tasks import Suite, Task, load_suite
 from suture.types import Progress, no_progress
-
-SUPPORT = "support"
 
 
 @dataclass(frozen=True)
@@ -35,67 +33,46 @@ class Setting:
         return TextBackbone(self.folder, weights, self.pooling, self.max_length)
 
 
-def prepare(recipe: Recipe, progress: Progress = no_progress) -> Setting:
+def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | None = None) -> Setting:
     """Open everything that a recipe names and make the heads. ``progress`` counts experts made ready (suites unpack theirs once).
 
+    All weights, and those of a merged model where they are given, are compared with the base before anything is encoded.
     Raises :class:`suture.errors.CheckpointError` or :class:`suture.errors.DataError`.
     """
-    return _from_suite(recipe, load_suite(recipe.suite, progress)) if recipe.suite else _from_files(recipe)
+    also = [] if merged is None else [merged]
+    return _from_suite(recipe, load_suite(recipe.suite, progress), also) if recipe.suite else _from_files(recipe, also)
 
 
-def _from_suite(recipe: Recipe, suite: Suite) -> Setting:
+def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Setting:
     base = open_checkpoint(suite.base)
     experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
+    check_experts(base, [*experts.values(), *also])
     tasks = [_shortened(task, recipe) for task in suite.tasks]
     backbone = TextBackbone(suite.base, base, "mean", suite.max_length)
-    heads = {task.name: _prototypes(backbone, task.split(SUPPORT), len(task.classes), suite.head_scale) for task in tasks}
-    return Setting(suite.name, suite.family, base, suite.base, experts, tasks, heads, backbone.pooling, backbone.max_length)
+    heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
+    name = recipe.name or suite.name
+    return Setting(name, suite.family, base, suite.base, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
 
-def _from_files(recipe: Recipe) -> Setting:
+def _from_files(recipe: Recipe, also: Sequence[Weights]) -> Setting:
     assert recipe.base is not None  # noqa: S101  the recipe was checked
     base = open_checkpoint(recipe.base)
     experts = {task.name: open_expert(base, task.expert) for task in recipe.tasks}
-    check_experts(base, list(experts.values()))
+    check_experts(base, [*experts.values(), *also])
     folder = recipe.base if recipe.base.is_dir() else recipe.base.parent
     backbone = TextBackbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
-    tasks, heads = [], {}
-    for entry in recipe.tasks:
-        task = _read_task(entry, recipe.calibration.mode == "held-out")
-        heads[entry.name] = _head(entry, task, backbone)
-        tasks.append(_shortened(task, recipe))
-    return Setting(recipe.name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooling, backbone.max_length)
+    given = {entry.name: given_head(entry) for entry in recipe.tasks if entry.head.file is not None}
+    read = {entry.name: read_task(entry, given.get(entry.name), recipe.calibration.mode == "held-out") for entry in recipe.tasks}
+    heads = {entry.name: given.get(entry.name) or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
+    tasks = [_shortened(task, recipe) for task in read.values()]
+    name = recipe.name or "unnamed"
+    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
 
-def _read_task(entry: TaskRecipe, held_out: bool) -> Task:
-    """Read a task's files; the class names are the recipe's, else those found in the support or test file."""
-    named = entry.classes
-    splits: dict[str, Split] = {}
-    if entry.head.support is not None:
-        splits[SUPPORT], named = read_split(entry.head.support, named, text=entry.text, label=entry.label)
-    splits["test"], classes = read_split(entry.test, named, text=entry.text, label=entry.label)
-    if entry.calibration is not None:
-        found, _ = read_split(entry.calibration, classes, text=entry.text, label=entry.label)
-        splits["calibration"] = Split(found.texts)
-        if held_out and (shared := len(set(found.texts) & set(splits["test"].texts))):
-            raise DataError(
-                f"task {entry.name!r}: {shared} texts of {entry.calibration} stand in {entry.test} too; "
-                "take them out, or set calibration.mode to transductive"
-            )
-    return Task(entry.name, tuple(classes), splits)
-
-
-def _head(entry: TaskRecipe, task: Task, backbone: TextBackbone) -> Head:
-    if entry.head.file is None:
-        return _prototypes(backbone, task.split(SUPPORT), len(task.classes), entry.head.scale)
-    heads = load_heads(entry.head.file)
-    if entry.name not in heads:
-        raise DataError(f"{entry.head.file} has no head for task {entry.name!r}; it has {', '.join(heads)}")
-    return heads[entry.name]
-
-
-def _prototypes(backbone: TextBackbone, support: Split, classes: int, scale: float) -> Head:
-    return prototype_head(encode_cached(backbone, support.texts), support.known_labels(), classes, scale)
+def _prototypes(task: Task, backbone: TextBackbone, scale: float) -> Head:
+    support = task.split(SUPPORT)
+    head = prototype_head(encode_cached(backbone, support.texts), support.known_labels(), len(task.classes), scale)
+    return replace(head, classes=tuple(task.classes))
 
 
 def _shortened(task: Task, recipe: Recipe) -> Task:

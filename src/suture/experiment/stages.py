@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from suture.checkpoints import Checkpoint, open_checkpoint
-from suture.errors import DataError, OutputExists, UnknownName
+from suture.checkpoints import Checkpoint, open_checkpoint, staged_file
+from suture.errors import CheckpointError, DataError, OutputExists, UnknownName
 from suture.evaluation import Results
 from suture.experiment import pipeline
-from suture.experiment.pipeline import Representations
+from suture.experiment.pipeline import Fitted, Representations
 from suture.experiment.recipe import Recipe
-from suture.experiment.run import baselines
+from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
-from suture.merging.matching import check_experts
 from suture.surgery import load_surgery, save_surgery
+from suture.surgery.module import read_origin
 from suture.tasks import SUITES
 from suture.types import Stage, silent
 
@@ -37,44 +37,80 @@ def measure_only(
 ) -> Results:
     """Measure one merged model, with the surgery of a file where one is given, and write nothing.
 
-    The model is the folder ``merged``, or what the recipe's first method makes of the experts.
+    The model is the folder ``merged``, or what the recipe's first method makes of the experts. What is given is opened, and compared
+    with the rest, before anything is encoded.
+
+    Raises :class:`DataError` for a surgery of other tasks or of another merged model.
     """
-    setting = prepare(recipe)
-    chosen = load_surgery(surgery) if surgery is not None else None
-    if chosen is not None and (lost := [task.name for task in setting.tasks if task.name not in chosen.tasks]):
-        raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(chosen.tasks)}")
+    weights, fitted = _opened(merged), None if surgery is None else _open_fitted(surgery)
+    if weights is not None and fitted is not None:
+        _check_backbone(surgery, fitted, weights)
+    setting = prepare(recipe, merged=weights)
+    if fitted is not None and (lost := [task.name for task in setting.tasks if task.name not in fitted.surgery.tasks]):
+        raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(fitted.surgery.tasks)}")
     representations = Representations(setting, stage)
-    records = baselines(setting, recipe, representations) if baselines_too else []
-    with _merged(setting, recipe, merged, stage) as (name, weights):
-        test, expert = representations.shared(name, weights, "test"), representations.individual("test")
-    records += pipeline.measure(setting, recipe, name, test, expert)
-    if chosen is not None:
-        records += pipeline.measure(setting, recipe, name, test, expert, {recipe.seeds[0]: chosen})
+    with _merged(setting, recipe, weights, stage) as (name, model):
+        if fitted is not None:
+            _check_backbone(surgery, fitted, model)
+        records = baselines(setting, representations) if baselines_too else []
+        test, expert = representations.shared(name, model, "test"), representations.individual("test")
+    records += pipeline.measure(setting, name, test, expert)
+    if fitted is not None:
+        records += pipeline.measure(setting, name, test, expert, fitted)
     return Results(records)
 
 
-def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, stage: Stage = silent) -> None:
-    """Fit the surgery of one merged model with the recipe's first seed and write it to a file.
+def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: bool = False, stage: Stage = silent) -> None:
+    """Fit the surgery of one merged model with the recipe's first seed and write it, and how it came about, to a file.
 
-    Raises :class:`OutputExists` when there is such a file already.
+    Raises :class:`OutputExists`, before anything is done, when there is something at ``out`` and it is not a surgery file to replace.
     """
-    if out.exists():
-        raise OutputExists(f"{out} exists already; choose another output")
+    if replace and (out.exists() or out.is_symlink()) and not _is_surgery(out):
+        raise OutputExists(f"{out} is not a surgery file of Suture's, so it is not replaced; choose another output")
     one_seed = recipe.model_copy(update={"seeds": recipe.seeds[:1]})
-    setting = prepare(one_seed)
-    with _merged(setting, one_seed, merged, stage) as (name, weights):
-        (surgery,) = pipeline.operate(setting, one_seed, name, weights, Representations(setting, stage), stage).values()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_surgery(out, surgery)
+    with staged_file(out, replace=replace) as file:
+        given = _opened(merged)
+        setting = prepare(one_seed, merged=given)
+        pipeline.calibration_sizes(setting, one_seed)
+        with _merged(setting, one_seed, given, stage) as (name, weights):
+            (fitted,) = pipeline.fit_surgeries(setting, one_seed, name, weights, Representations(setting, stage), stage)
+        save_surgery(file, fitted.surgery, fitted.origin)
+
+
+def _opened(merged: Path | None) -> Checkpoint | None:
+    return None if merged is None else open_checkpoint(merged)
+
+
+def _open_fitted(file: Path) -> Fitted:
+    surgery, origin = load_surgery(file), read_origin(file)
+    if origin is None:
+        raise DataError(f"{file} does not say how it was fitted; fit it again with `suture operate`")
+    return Fitted(surgery, origin)
+
+
+def _is_surgery(file: Path) -> bool:
+    try:
+        load_surgery(file)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _check_backbone(file: Path | None, fitted: Fitted, weights: Checkpoint) -> None:
+    if fitted.origin.backbone != weights.digest:
+        raise DataError(
+            f"{file} was fitted on other weights (sha256 {fitted.origin.backbone[:12]}…) than those of this merged model "
+            f"({weights.digest[:12]}…); fit it again with `suture operate`"
+        )
 
 
 @contextmanager
-def _merged(setting: Setting, recipe: Recipe, folder: Path | None, stage: Stage) -> Iterator[tuple[str, Checkpoint]]:
-    """Yield a merged model's name and weights: those of a folder, or fresh ones that last as long as the block."""
-    if folder is not None:
-        weights = open_checkpoint(folder)
-        check_experts(setting.base, [weights])
-        yield folder.name, weights
+def _merged(setting: Setting, recipe: Recipe, given: Checkpoint | None, stage: Stage) -> Iterator[tuple[str, Checkpoint]]:
+    """Yield a merged model's name and weights: the given ones, or fresh ones that last as long as the block."""
+    if given is not None:
+        # A name with a slash in it is no method's, and not that of the base or of the experts.
+        place = given.path.resolve()
+        yield f"{place.parent.name}/{place.name}", given
         return
     method = recipe.merges[0]
     with tempfile.TemporaryDirectory(prefix="suture-") as temporary:

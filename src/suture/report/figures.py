@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from suture.evaluation import AVERAGE, Results
-from suture.evaluation.records import Key
+from suture.evaluation import AVERAGE, INDIVIDUAL, PRETRAINED, Model, Results
 
 GREY, ORANGE, BLUE, BLACK = "#9aa0a6", "#d55e00", "#0072b2", "#202124"
 """Pretrained, merged, operated, expert: told apart by the colour-blind, and by their lightness in print."""
@@ -27,19 +26,19 @@ STYLE: Any = {
 }
 
 
-def accuracy_figure(results: Results, merge: str, surgery: str) -> Figure:
+def accuracy_figure(results: Results, operated: Model) -> Figure:
     """Draw each task's accuracy from pretrained over merged and operated to the expert."""
-    models: list[tuple[Key, str, str, str]] = [
-        (("pretrained", "none"), "pretrained", GREY, "o"),
-        ((merge, "none"), f"merged: {merge}", ORANGE, "o"),
-        ((merge, surgery), "merged + surgery", BLUE, "D"),
-        (("individual", "none"), "individual experts", BLACK, "|"),
+    models = [
+        (Model(PRETRAINED), "pretrained", GREY, "o"),
+        (Model(operated.merge), f"merged: {_plain(operated.merge)}", ORANGE, "o"),
+        (operated, "merged + surgery", BLUE, "D"),
+        (Model(INDIVIDUAL), "individual experts", BLACK, "|"),
     ]
     tasks = [*results.tasks, AVERAGE]
     figure, axes = _canvas(7.2, 0.6 + 0.36 * len(tasks))
     places = np.arange(len(tasks))[::-1]
-    for key, label, colour, marker in models:
-        means, errors = _series(results, key, "accuracy", tasks, 100.0)
+    for model, label, colour, marker in models:
+        means, errors = _series(results, model, "accuracy", tasks, 100.0)
         size = 13 if marker == "|" else 6
         axes.errorbar(
             means,
@@ -52,9 +51,9 @@ def accuracy_figure(results: Results, merge: str, surgery: str) -> Figure:
             markeredgewidth=2,
             linestyle="none",
         )
-    merged, operated = (np.array(_series(results, key, "accuracy", tasks, 100.0)[0]) for key, *_ in models[1:3])
-    axes.hlines(places, merged, operated, color=BLUE, linewidth=2, alpha=0.35, zorder=0)
-    axes.set_yticks(places, tasks)
+    before, after = (np.array(_series(results, model, "accuracy", tasks, 100.0)[0]) for model, *_ in models[1:3])
+    axes.hlines(places, before, after, color=BLUE, linewidth=2, alpha=0.35, zorder=0)
+    axes.set_yticks(places, list(map(_plain, tasks)))
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_xlabel("accuracy, %")
     axes.grid(axis="x", alpha=0.25)
@@ -62,15 +61,16 @@ def accuracy_figure(results: Results, merge: str, surgery: str) -> Figure:
     return figure
 
 
-def bias_figure(results: Results, merge: str, surgery: str) -> Figure:
+def bias_figure(results: Results, operated: Model) -> Figure:
     """Draw each task's representation bias with and without surgery, as in Fig. 4 of the paper."""
     tasks = [*results.tasks, AVERAGE]
     figure, axes = _canvas(7.2, 3.0)
     places = np.arange(len(tasks))
-    for offset, kind, label, colour in ((-0.2, "none", merge, ORANGE), (0.2, surgery, f"{merge} + surgery", BLUE)):
-        means, errors = _series(results, (merge, kind), "bias_mean_abs", tasks, 1.0)
-        axes.bar(places + offset, means, 0.38, yerr=errors, color=colour, label=label, capsize=2)
-    axes.set_xticks(places, tasks, rotation=20, ha="right")
+    merged, label = Model(operated.merge), _plain(operated.merge)
+    for offset, model, legend, colour in ((-0.2, merged, label, ORANGE), (0.2, operated, f"{label} + {operated.surgery}", BLUE)):
+        means, errors = _series(results, model, "bias_mean_abs", tasks, 1.0)
+        axes.bar(places + offset, means, 0.38, yerr=errors, color=colour, label=legend, capsize=2)
+    axes.set_xticks(places, list(map(_plain, tasks)), rotation=20, ha="right")
     axes.set_ylabel("representation bias\nmean |Z − Z of the expert|")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
@@ -87,7 +87,7 @@ def tsne_figure(planes: Mapping[str, Mapping[str, Tensor]], panels: Sequence[str
             colour = TASK_COLOURS[place % len(TASK_COLOURS)]
             ax.scatter(*planes["individual"][task].T, marker="x", s=10, linewidths=0.7, color=colour, alpha=0.45)
             ax.scatter(*planes[panel][task].T, marker="o", s=7, linewidths=0, color=colour, alpha=0.9)
-        ax.set_title(panel, fontsize=9)
+        ax.set_title(_plain(panel), fontsize=9)
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(True)
@@ -108,8 +108,13 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _series(results: Results, key: Key, metric: str, tasks: Sequence[str], scale: float) -> tuple[list[float], list[float]]:
-    spreads = [results.spread(key, metric, task, scale) for task in tasks]
+def _plain(name: str) -> str:
+    """Keep a name from being read as a formula."""
+    return name.replace("$", r"\$")
+
+
+def _series(results: Results, model: Model, metric: str, tasks: Sequence[str], scale: float) -> tuple[list[float], list[float]]:
+    spreads = [results.spread(model, metric, task, scale) for task in tasks]
     return [s.mean if s else float("nan") for s in spreads], [s.deviation if s and s.deviation else float("nan") for s in spreads]
 
 
@@ -117,5 +122,5 @@ def _tsne_legend(tasks: Sequence[str]) -> list[Line2D]:
     def entry(label: str, colour: str, marker: str) -> Line2D:
         return Line2D([], [], linestyle="none", marker=marker, color=colour, label=label, markersize=5)
 
-    colours = [entry(task, TASK_COLOURS[place % len(TASK_COLOURS)], "s") for place, task in enumerate(tasks)]
+    colours = [entry(_plain(task), TASK_COLOURS[place % len(TASK_COLOURS)], "s") for place, task in enumerate(tasks)]
     return [*colours, entry("expert", BLACK, "x"), entry("merged model", BLACK, "o")]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from suture.evaluation import AVERAGE, COLUMNS, Results
-from suture.evaluation.records import Key
+from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results
 from suture.merging import MergingMethod
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 METRICS = {
     "accuracy": ("accuracy, %", 100.0, ".1f"),
@@ -20,26 +20,34 @@ METRICS = {
 }
 """What a table may show: its caption, a factor and a number format."""
 
+Column = tuple[str, Model, str]
+"""A header, a model and a metric."""
 
-def label_of(key: Key) -> str:
-    """Return a row's label.
 
-    >>> label_of(("ties(density=0.2)", "surgery"))
-    'ties(density=0.2) + surgery'
+def labels_of(models: Sequence[Model]) -> dict[Model, str]:
+    """Return a label per model, which says how surgery was fitted where that alone tells two models apart.
+
+    >>> list(labels_of([Model("ties"), Model("ties", "surgery", 16, "held-out", 64)]).values())
+    ['ties', 'ties + surgery']
     """
-    merge, surgery = key
-    return merge if surgery == "none" else f"{merge} + {surgery}"
+    short = {model: f"{model.merge} + {model.surgery}" if model.operated else model.merge for model in models}
+    taken = list(short.values())
+    return {model: label if taken.count(label) == 1 else f"{label} {_fit(model)}" for model, label in short.items()}
+
+
+def _fit(model: Model) -> str:
+    return f"(rank {model.rank}, {model.calibration}, {model.samples} samples)"
 
 
 def cells(results: Results, metric: str) -> tuple[list[str], list[list[str]]]:
     """Return header and rows: a row per model, a column per task, the average last; ± is the standard deviation over seeds."""
     _, scale, spec = METRICS[metric]
-    rows = []
-    for key in results.keys:
-        spreads = [results.spread(key, metric, task, scale) for task in (*results.tasks, AVERAGE)]
+    labels, rows = labels_of(results.models), []
+    for model in results.models:
+        spreads = [results.spread(model, metric, task, scale) for task in (*results.tasks, AVERAGE)]
         if any(spread is None for spread in spreads):
             continue
-        rows.append([label_of(key), *(f"{spread:{spec}}" for spread in spreads if spread is not None)])
+        rows.append([labels[model], *(f"{spread:{spec}}" for spread in spreads if spread is not None)])
     return ["model", *results.tasks, AVERAGE], rows
 
 
@@ -47,7 +55,12 @@ def markdown_table(results: Results, metric: str) -> str:
     """Return one metric's table in markdown, a row per model."""
     header, rows = cells(results, metric)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return f"**{METRICS[metric][0]}**\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"**{METRICS[metric][0]}**\n\n" + "".join(f"| {' | '.join(map(_markdown, line))} |\n" for line in lines)
+
+
+def _markdown(cell: str) -> str:
+    """Keep a name from ending its cell or its row."""
+    return " ".join(cell.replace("|", "\\|").splitlines())
 
 
 def markdown_report(results: Results, notes: Sequence[str]) -> str:
@@ -67,49 +80,59 @@ def tidy_csv(results: Results) -> str:
     return _csv([COLUMNS, *results.rows()])
 
 
-def terminal_table(results: Results, title: str, columns: Sequence[tuple[str, Key, str]]) -> "Table":
-    """Return a table for a terminal of 80 columns: a row per task, the average last; a column is a header, a model and a metric.
+def terminal_table(results: Results, title: str, columns: Sequence[Column]) -> "Table":
+    """Return a table for a terminal of 80 columns: a row per task, the average last.
 
-    Columns that were not measured are left out; those of surgery stand out.
+    Columns that were not measured are left out; those of surgery stand out. Where it is too wide the task names are cut, never a number.
     """
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("task", no_wrap=True)
+    table = Table(title=_plain(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("task")
     shown = [column for column in columns if results.spread(column[1], column[2]) is not None]
-    for header, (_, surgery), _ in shown:
-        table.add_column(header, justify="right", no_wrap=True, style="green" if surgery != "none" else None)
+    for header, model, _ in shown:
+        table.add_column(_plain(header), justify="right", no_wrap=True, style="green" if model.operated else None)
     for task in (*results.tasks, AVERAGE):
-        spreads = [(results.spread(key, metric, task, METRICS[metric][1]), METRICS[metric][2]) for _, key, metric in shown]
-        table.add_row(task, *(f"{spread:{spec}}" for spread, spec in spreads), style="bold" if task == AVERAGE else None)
+        spreads = [(results.spread(model, metric, task, METRICS[metric][1]), METRICS[metric][2]) for _, model, metric in shown]
+        table.add_row(_plain(task), *(f"{spread:{spec}}" for spread, spec in spreads), style="bold" if task == AVERAGE else None)
     return table
 
 
 def comparison_tables(results: Results) -> list["Table"]:
-    """Return a table per merged model: accuracy from pretrained to individual, and the bias before and after surgery."""
-    return [terminal_table(results, _title(merge), _comparison(merge, results.surgeries)) for merge in results.merges]
+    """Return a table per merged model and surgery of it: accuracy from pretrained to individual, and the bias before and after surgery."""
+    labels = labels_of(results.models)
+    tables = []
+    for merge in results.merges:
+        found: list[Model | None] = [*results.operated(merge)]
+        for operated in found or [None]:
+            label = merge if operated is None else labels[operated].replace(f"{merge} + {operated.surgery}", merge, 1)
+            title = f"{label}: accuracy, %, and representation bias, mean |ΔZ|"
+            tables.append(terminal_table(results, title, _comparison(merge, operated)))
+    return tables
 
 
 def bias_tables(results: Results) -> list["Table"]:
     """Return a table per merged model: its bias in both normalisations."""
     metrics = [(METRICS[metric][0].partition(", ")[2], metric) for metric in ("bias_l1", "bias_mean_abs")]
     return [
-        terminal_table(results, f"{merge}: representation bias", [(header, (merge, "none"), metric) for header, metric in metrics])
+        terminal_table(results, f"{merge}: representation bias", [(header, Model(merge), metric) for header, metric in metrics])
         for merge in results.merges
     ]
 
 
-def _title(merge: str) -> str:
-    return f"{merge}: accuracy, %, and representation bias, mean |ΔZ|"
+def _comparison(merge: str, operated: Model | None) -> list[Column]:
+    merged = Model(merge)
+    after: list[Column] = [] if operated is None else [(f"+ {operated.surgery}", operated, "accuracy")]
+    bias_after: list[Column] = [] if operated is None else [(f"bias + {operated.surgery}", operated, "bias_mean_abs")]
+    before: list[Column] = [(PRETRAINED, Model(PRETRAINED), "accuracy"), ("merged", merged, "accuracy")]
+    return [*before, *after, (INDIVIDUAL, Model(INDIVIDUAL), "accuracy"), ("bias", merged, "bias_mean_abs"), *bias_after]
 
 
-def _comparison(merge: str, surgeries: Sequence[str]) -> list[tuple[str, Key, str]]:
-    kinds = ["none", *surgeries]
-    names = {kind: "merged" if kind == "none" else f"+ {kind}" for kind in kinds}
-    accuracy = [(names[kind], (merge, kind), "accuracy") for kind in kinds]
-    bias = [("bias" if kind == "none" else f"bias {names[kind]}", (merge, kind), "bias_mean_abs") for kind in kinds]
-    ends = [(name, (name, "none"), "accuracy") for name in ("pretrained", "individual")]
-    return [ends[0], *accuracy, ends[1], *bias]
+def _plain(text: str) -> "Text":
+    """Return text that is shown as it is, in one line: no markup is read from it, and control characters are shown as escapes."""
+    from rich.text import Text
+
+    return Text("".join(char if char.isprintable() else repr(char)[1:-1] for char in text), no_wrap=True, overflow="ellipsis")
 
 
 def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":

@@ -11,18 +11,19 @@ from typing import Any
 from torch import Tensor
 
 from suture.backbones import save_heads
-from suture.checkpoints import Manifest, check_output, sha256_of, staged_folder
+from suture.checkpoints import Manifest, check_output, staged_folder
 from suture.checkpoints.writing import write_text
-from suture.evaluation import Record, Results
+from suture.evaluation import INDIVIDUAL, PRETRAINED, Model, Record, Results
 from suture.experiment import pipeline
-from suture.experiment.pipeline import SURGERY, Representations
+from suture.experiment.pipeline import Representations
+from suture.experiment.provenance import inputs_of, paths_of, settings_of
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod
 from suture.report.figures import accuracy_figure, bias_figure, save_figure, tsne_figure
 from suture.report.tables import METRICS, csv_table, markdown_report, tidy_csv
 from suture.representation import project
-from suture.surgery import save_surgery
+from suture.surgery import Surgery, save_surgery
 from suture.types import Stage, silent
 
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
@@ -45,32 +46,34 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
     Raises any :class:`suture.errors.SutureError`; then ``out`` is as it was.
     """
     out = Path(out)
-    check_output(out, replace=replace)
+    check_output(out, replace=replace, inputs=paths_of(recipe))
     with stage("Preparing experts", len(recipe.tasks)) as progress:
         setting = prepare(recipe, progress)
+    pipeline.calibration_sizes(setting, recipe)
     manifest = Manifest(
-        settings=recipe.model_dump(mode="json"),
+        settings=settings_of(setting, recipe),
         libraries={name: version(name) for name in LIBRARIES},
-        inputs=_inputs(setting, recipe),
+        inputs=inputs_of(setting, recipe),
     )
-    with staged_folder(out, manifest, replace=replace) as folder:
+    with staged_folder(out, manifest, replace=replace, inputs=paths_of(recipe)) as folder:
         representations = Representations(setting, stage)
-        records = baselines(setting, recipe, representations)
+        records = baselines(setting, representations)
         save_heads(folder / "heads.safetensors", setting.heads)
+        surgeries: dict[str, Surgery] = {}
         for method in recipe.merges:
-            records += _merge_and_operate(setting, recipe, method, folder, representations, stage)
+            records += _merge_and_operate(setting, recipe, method, folder, representations, surgeries, stage)
         results = Results(records)
         notes = describe(setting, recipe, results)
         _write_tables(folder, results, notes, recipe)
-        _draw(folder, setting, recipe, representations, results, stage)
+        _draw(folder, setting, recipe, representations, surgeries, results, stage)
     return Outcome(out, results, notes)
 
 
-def baselines(setting: Setting, recipe: Recipe, representations: Representations) -> list[Record]:
+def baselines(setting: Setting, representations: Representations) -> list[Record]:
     """Measure the base and the experts under the same heads."""
     expert = representations.individual("test")
-    pretrained = pipeline.measure(setting, recipe, "pretrained", representations.shared("pretrained", setting.base, "test"), expert)
-    return [*pretrained, *pipeline.measure(setting, recipe, "individual", expert)]
+    pretrained = pipeline.measure(setting, PRETRAINED, representations.shared(PRETRAINED, setting.base, "test"), expert)
+    return [*pretrained, *pipeline.measure(setting, INDIVIDUAL, expert)]
 
 
 def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
@@ -83,16 +86,17 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
         f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples "
         f"a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
     ]
-    for merge in results.merges:
-        closed, before, after = (results.gap_closed(merge, SURGERY), *_averages(results, merge))
+    for operated in [operated for merge in results.merges for operated in results.operated(merge)]:
+        closed = results.gap_closed(operated)
+        before, after = _average(results, Model(operated.merge)), _average(results, operated)
         share = "" if closed is None else f", {closed:.0%} of the gap to the individual experts closed"
-        notes.append(f"{merge}: {before:.1f} % without surgery, {after:.1f} % with it{share}.")
+        notes.append(f"{operated.merge}: {before:.1f} % without surgery, {after:.1f} % with it{share}.")
     return notes
 
 
-def _averages(results: Results, merge: str) -> tuple[float, float]:
-    spreads = [results.spread((merge, kind), "accuracy", scale=100.0) for kind in ("none", SURGERY)]
-    return tuple(spread.mean if spread else float("nan") for spread in spreads)  # type: ignore[return-value]
+def _average(results: Results, model: Model) -> float:
+    spread = results.spread(model, "accuracy", scale=100.0)
+    return spread.mean if spread else float("nan")
 
 
 def _merge_and_operate(
@@ -101,20 +105,20 @@ def _merge_and_operate(
     method: MergingMethod,
     folder: Path,
     representations: Representations,
+    surgeries: dict[str, Surgery],
     stage: Stage,
 ) -> list[Record]:
+    """Measure one merge before and after surgery; write its weights, and its surgeries by seed. The first is kept for the figures."""
     name = str(method)
     merged = pipeline.merge(setting, method, folder / "merged" / place_of(recipe, method), stage)
     test, expert = representations.shared(name, merged, "test"), representations.individual("test")
-    surgeries = pipeline.operate(setting, recipe, name, merged, representations, stage)
+    fitted = pipeline.fit_surgeries(setting, recipe, name, merged, representations, stage)
     (folder / "surgery").mkdir(exist_ok=True)
-    for seed, surgery in surgeries.items():
-        save_surgery(folder / "surgery" / f"{place_of(recipe, method)}-seed{seed}.safetensors", surgery)
-    representations.surgeries[name] = surgeries[recipe.seeds[0]]
-    return [
-        *pipeline.measure(setting, recipe, name, test, expert),
-        *pipeline.measure(setting, recipe, name, test, expert, surgeries),
-    ]
+    for surgery, origin in fitted:
+        save_surgery(folder / "surgery" / f"{place_of(recipe, method)}-seed{origin.seed}.safetensors", surgery, origin)
+    surgeries[name] = fitted[0].surgery
+    operated = [record for each in fitted for record in pipeline.measure(setting, name, test, expert, each)]
+    return [*pipeline.measure(setting, name, test, expert), *operated]
 
 
 def place_of(recipe: Recipe, method: MergingMethod) -> str:
@@ -131,43 +135,44 @@ def _write_tables(folder: Path, results: Results, notes: list[str], recipe: Reci
     summary: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "notes": notes,
-        "gap_closed": {},
-        "records": [],
+        "gap_closed": {model.merge: results.gap_closed(model) for model in results.models if model.operated},
+        "records": [vars(record) for record in results.records],
     }
-    summary["gap_closed"] = {merge: results.gap_closed(merge, SURGERY) for merge in results.merges}
-    summary["records"] = [vars(record) for record in results.records]
     write_text(folder / "results.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
-def _draw(folder: Path, setting: Setting, recipe: Recipe, representations: Representations, results: Results, stage: Stage) -> None:
+def _draw(
+    folder: Path,
+    setting: Setting,
+    recipe: Recipe,
+    representations: Representations,
+    surgeries: Mapping[str, Surgery],
+    results: Results,
+    stage: Stage,
+) -> None:
     """Draw the first merge of the recipe."""
     merge = str(recipe.merges[0])
+    operated = results.operated(merge)[0]
     figures = folder / "figures"
     figures.mkdir()
     with stage("Drawing", 3) as progress:
-        save_figure(lambda: accuracy_figure(results, merge, SURGERY), figures / "accuracy")
+        save_figure(lambda: accuracy_figure(results, operated), figures / "accuracy")
         progress(1)
-        save_figure(lambda: bias_figure(results, merge, SURGERY), figures / "bias")
+        save_figure(lambda: bias_figure(results, operated), figures / "bias")
         progress(1)
-        planes = _planes(setting, representations, merge, recipe.seeds[0])
-        save_figure(lambda: tsne_figure(planes, [name for name in planes if name != "individual"]), figures / "tsne")
+        planes = _planes(setting, representations, merge, surgeries[merge], recipe.seeds[0])
+        save_figure(lambda: tsne_figure(planes, [name for name in planes if name != INDIVIDUAL]), figures / "tsne")
         progress(1)
 
 
-def _planes(setting: Setting, representations: Representations, merge: str, seed: int) -> dict[str, dict[str, Tensor]]:
+def _planes(setting: Setting, representations: Representations, merge: str, surgery: Surgery, seed: int) -> dict[str, dict[str, Tensor]]:
     """Place experts', merged and operated representations of some test samples of every task in one plane."""
-    merged, surgery = representations.known(merge, "test"), representations.surgeries[merge]
+    merged = representations.known(merge, "test")
     tasks = [task.name for task in setting.tasks]
     models: Mapping[str, Mapping[str, Tensor]] = {
-        "individual": representations.individual("test"),
+        INDIVIDUAL: representations.individual("test"),
         merge: merged,
         f"{merge} + surgery": {task: surgery(task, merged[task]) for task in tasks},
     }
     placed = iter(project([encoded[task][:PLOTTED_SAMPLES] for encoded in models.values() for task in tasks], seed))
     return {model: {task: next(placed) for task in tasks} for model in models}
-
-
-def _inputs(setting: Setting, recipe: Recipe) -> dict[str, str]:
-    weights = {str(own.path): own.digest for own in (setting.base, *setting.experts.values())}
-    named = [file for task in recipe.tasks for file in (task.test, task.calibration, task.head.support, task.head.file) if file]
-    return weights | {str(file): sha256_of(file) for file in named}

@@ -1,0 +1,66 @@
+"""A task of the user's own, from the files that its recipe names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from suture.backbones import Head, load_heads
+from suture.errors import DataError
+from suture.experiment.recipe import TaskRecipe
+from suture.tasks import Split, Task, read_split
+
+SUPPORT = "support"
+
+
+def given_head(entry: TaskRecipe) -> Head:
+    """Return the head that a task's heads file holds, with its classes: the file's own, else the recipe's.
+
+    Raises :class:`DataError` when the file has no head for the task, or the order of its rows' classes is unknown or disputed.
+    """
+    file = entry.head.file
+    assert file is not None  # noqa: S101  the caller looked
+    heads, about = load_heads(file), f"task {entry.name!r}"
+    if entry.name not in heads:
+        raise DataError(f"{file} has no head for {about}; it has {', '.join(heads)}")
+    head, named = heads[entry.name], tuple(entry.classes or ())
+    if not (head.classes or named):
+        raise DataError(
+            f"{about}: {file} does not name the classes of its {len(head.weight)} rows; give 'classes' in the recipe, in their order"
+        )
+    if head.classes and named and head.classes != named:
+        raise DataError(f"{about}: the rows of {file} are {', '.join(head.classes)}, but the recipe's 'classes' are {', '.join(named)}")
+    try:
+        return replace(head, classes=head.classes or named)
+    except DataError as error:
+        raise DataError(f"{about}, {file}: {error}") from error
+
+
+def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
+    """Read a task's files; its classes are those of a given head, else the recipe's, else those found in the support file.
+
+    Raises :class:`DataError` when labels are missing, or a text of the test file stands where the model may learn from it.
+    """
+    named = list(head.classes) if head is not None else entry.classes
+    splits: dict[str, Split] = {}
+    if entry.head.support is not None:
+        splits[SUPPORT], named = _labelled(entry, entry.head.support, named)
+    splits["test"], classes = _labelled(entry, entry.test, named)
+    if entry.calibration is not None:
+        splits["calibration"], _ = read_split(entry.calibration, classes, text=entry.text, label=None)
+    if entry.head.support is not None:
+        _check_disjoint(entry, splits[SUPPORT], entry.head.support, splits["test"], "take them out")
+    if entry.calibration is not None and held_out:
+        hint = "take them out, or set calibration.mode to transductive"
+        _check_disjoint(entry, splits["calibration"], entry.calibration, splits["test"], hint)
+    return Task(entry.name, tuple(classes), splits)
+
+
+def _labelled(entry: TaskRecipe, file: Path, classes: list[str] | None) -> tuple[Split, list[str]]:
+    split, names = read_split(file, classes, text=entry.text, label=entry.label)
+    if split.labels is None:
+        raise DataError(f"task {entry.name!r}: {file} has no column {entry.label!r}, and its labels are needed")
+    return split, names
+
+
+def _check_disjoint(entry: TaskRecipe, seen: Split, file: Path, test: Split, hint: str) -> None:
+    if shared := len(set(seen.texts) & set(test.texts)):
+        raise DataError(f"task {entry.name!r}: {shared} texts of {file} stand in {entry.test} too; {hint}")

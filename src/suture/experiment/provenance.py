@@ -1,0 +1,42 @@
+"""What an experiment was made from, for its manifest."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from suture.checkpoints import sha256_of
+from suture.experiment.recipe import Recipe
+from suture.experiment.setting import Setting
+from suture.tasks import Split
+
+
+def settings_of(setting: Setting, recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe, and what it came to: the backbone's and heads' settings, and the samples of each task and split."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "backbone": {"pooling": setting.pooling, "max_length": setting.max_length},
+        "head_scale": {task: head.scale if head.bias is None else None for task, head in setting.heads.items()},
+        "data": {task.name: {name: _identity(split) for name, split in task.splits.items()} for task in setting.tasks},
+    }
+
+
+def inputs_of(setting: Setting, recipe: Recipe) -> dict[str, str]:
+    """Return the digest of all weights and files that the recipe names."""
+    weights = {str(own.path): own.digest for own in (setting.base, *setting.experts.values())}
+    return weights | {str(file): sha256_of(file) for file in _data_files(recipe)}
+
+
+def paths_of(recipe: Recipe) -> list[Path]:
+    """Return every file and folder that a recipe names: none of them may be the output."""
+    weights = [path for path in (recipe.base, *(task.expert for task in recipe.tasks)) if path]
+    return [*weights, *_data_files(recipe)]
+
+
+def _data_files(recipe: Recipe) -> list[Path]:
+    return [file for task in recipe.tasks for file in (task.test, task.calibration, task.head.support, task.head.file) if file]
+
+
+def _identity(split: Split) -> dict[str, Any]:
+    content = [list(split.texts), None if split.labels is None else split.labels.tolist()]
+    return {"size": len(split), "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}
