@@ -1,6 +1,6 @@
 """Checkpoints of the shape of BERT, with random weights and experts near the base, to time merging on.
 
-    python benchmarks/checkpoints.py FOLDER --experts 8 --width 768 --layers 12 --dtype float32
+python benchmarks/checkpoints.py FOLDER --experts 8 --width 768 --layers 12 --dtype float32
 """
 
 import argparse
