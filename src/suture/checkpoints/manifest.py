@@ -12,8 +12,8 @@ MANIFEST = "manifest.json"
 class Manifest(BaseModel):
     """What an output folder holds and what it was made from.
 
-    ``files`` maps each file's path in the folder to its sha256, ``inputs`` each input's path to its sha256 or, where reading everything again
-    would cost more than the work itself, to its ``fingerprint:``.
+    ``files`` maps each file's path in the folder to its sha256; ``inputs`` maps each input's path to its sha256 or, where reading
+    everything once more would cost as much as the work itself, to its ``fingerprint:``.
     """
 
     model_config = ConfigDict(extra="forbid")

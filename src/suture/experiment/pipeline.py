@@ -14,6 +14,7 @@ from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
 from suture.experiment.recipe import Mode, Recipe
 from suture.experiment.setting import Setting
 from suture.merging import MergingMethod, merge_to_folder
+from suture.randomness import generator_for
 from suture.representation import encode_cached, representation_bias
 from suture.surgery import Surgery, fit_surgery
 from suture.surgery.module import Origin
@@ -109,10 +110,9 @@ def fit_surgeries(
 
 def _drawn(sizes: Mapping[str, int], merged: Encoded, expert: Encoded, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Return each task's calibration set: a seeded draw of rows, as seen by the merged model and by the expert."""
-    generator = torch.Generator().manual_seed(seed)
     pairs = {}
     for task, size in sizes.items():
-        rows = torch.randperm(len(merged[task]), generator=generator)[:size]
+        rows = torch.randperm(len(merged[task]), generator=generator_for(seed, task, "calibration"))[:size]
         pairs[task] = merged[task][rows], expert[task][rows]
     return pairs
 

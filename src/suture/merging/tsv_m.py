@@ -47,4 +47,5 @@ def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _orthonormal(matrix: Tensor) -> Tensor:
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    return left @ right
+    nearest: Tensor = left @ right
+    return nearest
