@@ -32,4 +32,4 @@ def test_a_name_that_does_not_exist() -> None:
 
 def test_importing_suture_loads_nothing_heavy() -> None:
     code = "import sys, suture; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

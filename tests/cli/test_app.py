@@ -88,6 +88,23 @@ def test_stages_one_by_one(recipe_file: Path, bert: Path, experts: dict[str, Pat
     suture("operate", recipe_file, "--merged", merged, "-o", surgery, "--replace")
 
 
+def test_mixed_precisions_need_a_dtype(
+    bert: Path, experts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / "half.safetensors"
+    tensors = load_file(experts["pets"] / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, half)
+    arguments = ["merge", "weight_averaging", "--base", bert, "--out", tmp_path / "out", experts["numbers"], half]
+    code, said = refused(capsys, *arguments)
+    assert code == 3
+    assert "give an output dtype" in " ".join(said.split())
+    monkeypatch.setattr(sys, "argv", ["suture", *map(str, arguments), "--dtype", "bfloat16"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
+
+
 def test_methods_lists_hyperparameters_and_papers() -> None:
     shown = suture("methods").stdout
     for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):
@@ -168,7 +185,8 @@ def test_warnings_of_ours_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys; sys.argv = ['suture', '--help']; from suture.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "heavy = {'torch', 'transformers', 'numpy', 'pydantic', 'sklearn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_demo_recipe_can_be_printed() -> None:

@@ -1,7 +1,7 @@
 """``suture``: the commands."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Precision = Literal["float64", "float32", "bfloat16", "float16"]
 RecipeFile = Annotated[
     Path,
     typer.Argument(metavar="RECIPE", help="A recipe in YAML; `suture recipe` prints one to start from."),
@@ -90,9 +91,15 @@ def merge(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter of the method; may be repeated."),
     ] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option("--dtype", help="Write this precision; needed when base and experts are stored in different ones."),
+    ] = None,
     replace: Replace = False,
 ) -> None:
     """Merge experts into one model folder, tensor by tensor, whatever their size."""
+    import torch
+
     from suture.checkpoints import check_output, open_checkpoint, open_expert
     from suture.merging import make_method, merge_to_folder
 
@@ -101,7 +108,8 @@ def merge(
     origin = open_checkpoint(base)
     sources = [open_expert(origin, expert) for expert in experts]
     with console.progress_stage(f"Merging: {chosen.name}", origin.elements * chosen.passes) as progress:
-        merge_to_folder(chosen, origin, sources, out, replace=replace, progress=progress)
+        precision = None if dtype is None else getattr(torch, dtype)
+        merge_to_folder(chosen, origin, sources, out, replace=replace, progress=progress, dtype=precision)
     console.show_written(out)
 
 

@@ -21,9 +21,9 @@ def check_experts(base: Weights, experts: Sequence[Weights], *, any_dtype: bool 
         raise UsageError("there is nothing to merge: give at least one expert")
     for expert in experts:
         if differences := _differences(base.specs, expert.specs, any_dtype):
-            shown = "\n  ".join(differences[:LISTED])
-            more = f"\n  … and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
-            raise IncompatibleExperts(f"{expert.path} is not an expert of {base.path}:\n  {shown}{more}")
+            shown = "; ".join(differences[:LISTED])
+            more = f"; … and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
+            raise IncompatibleExperts(f"{expert.path} is not an expert of {base.path}: {shown}{more}")
 
 
 def check_finite(name: str, block: Tensor, base: Weights, experts: Sequence[Weights]) -> None:
@@ -52,11 +52,15 @@ def _differences(base: Mapping[str, TensorSpec], expert: Mapping[str, TensorSpec
     missing = [f"missing tensor {name!r}" for name, spec in base.items() if name not in expert and spec.dtype.is_floating_point]
     extra = [f"extra tensor {name!r}" for name in expert if name not in base]
     other = [
-        f"tensor {name!r}: expected {_show(spec)}, found {_show(expert[name])}"
+        f"tensor {name!r}: expected {_show(spec)}, found {_show(expert[name])}{_hint(spec, expert[name])}"
         for name, spec in base.items()
         if name in expert and not _alike(spec, expert[name], any_dtype)
     ]
     return missing + extra + other
+
+
+def _hint(base: TensorSpec, expert: TensorSpec) -> str:
+    return " (give an output dtype to merge mixed precisions)" if _alike(base, expert, any_dtype=True) else ""
 
 
 def _alike(base: TensorSpec, expert: TensorSpec, any_dtype: bool) -> bool:
