@@ -8,8 +8,8 @@ INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
 
-test: $(VENV)/.installed-dev  ## everything that CI checks
-	$(VENV)/bin/python scripts/check.py
+test: $(VENV)/.installed-dev  ## lint, types, tests
+	$(VENV)/bin/python scripts/check.py lint types tests
 
 results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images

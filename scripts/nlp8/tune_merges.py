@@ -15,18 +15,14 @@ from suture.evaluation import accuracy
 from suture.experiment import pipeline
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting, prepare
-from suture.merging import Dare, DareTies, IsoC, MergingMethod, TaskArithmetic, Ties, TsvM, WeightAveraging
+from suture.merging import MergingMethod, TaskArithmetic, Ties, WeightAveraging
 from suture.representation import encode_cached
 
 GRIDS: dict[str, list[MergingMethod]] = {
     "weight averaging": [WeightAveraging()],
-    "task arithmetic": [TaskArithmetic(scale) for scale in (0.2, 0.3, 0.4, 0.5, 0.6)],
+    "task arithmetic": [TaskArithmetic(scale) for scale in (0.2, 0.3, 0.4, 0.5)],
     "Ties (sum)": [Ties(density=0.2, scale=scale) for scale in (0.3, 0.5, 0.7, 1.0)],
     "Ties (mean)": [Ties(density=0.2, scale=scale, merge_rule="mean") for scale in (1.0, 2.0, 3.0)],
-    "DARE (average)": [Dare(drop=drop) for drop in (0.5, 0.9)],
-    "DARE-Ties": [DareTies(drop=drop, scale=scale) for drop in (0.5, 0.8) for scale in (0.3, 0.5)],
-    "TSV-M": [TsvM(scale=scale) for scale in (0.7, 1.0, 1.3)],
-    "Iso-C": [IsoC(scale=scale) for scale in (0.6, 1.0, 1.4)],
 }
 
 
