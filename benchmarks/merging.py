@@ -1,15 +1,13 @@
-"""Merging: time and memory beside a NumPy streaming average, and whole commands beside mergekit.
+"""Merging: time and memory beside a NumPy streaming average.
 
     python benchmarks/merging.py FOLDER                                  # makes the checkpoints there (4 GB) and prints the tables
-    python benchmarks/merging.py FOLDER --mergekit ENV/bin/mergekit-yaml # with mergekit, installed in an environment of its own
     python benchmarks/merging.py FOLDER --out docs/results/benchmark-merging.md
 
-Every figure is a ratio of medians measured in one run, in turns; what is written is on the same disk. Times are without imports
-unless a whole command is named.
+Every time is a ratio of medians measured in one run, in turns, without imports. Ours includes flushing the output to the disk and reading
+it back for its digest; NumPy's is only written.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -121,52 +119,11 @@ def memory_table(base: Path, experts: list[Path], scratch: Path) -> list[str]:
     return lines
 
 
-def whole(command: list[str]) -> None:
-    """Run a command to its end, imports and all."""
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-
-
-def command_table(base: Path, experts: list[Path], scratch: Path, mergekit: Path) -> list[str]:
-    """Compare whole commands with mergekit's on one folder layout, imports included."""
-    folders = [_as_folder(file, scratch / "folders") for file in (base, *experts)]
-    lines = ["| whole command | suture ÷ mergekit |", "|---|---:|"]
-    for ours, theirs in (("task_arithmetic", "task_arithmetic"), ("ties", "ties"), ("dare_ties", "dare_ties")):
-        recipe = _mergekit_recipe(theirs, folders, scratch / "mergekit.yaml")
-        theirs_whole = [str(mergekit), str(recipe), str(scratch / "mergekit-out"), "--allow-crimes"]
-        ours_whole = [sys.executable, "-m", "suture", "merge", ours, "--base", str(folders[0]), "--out", str(scratch / "merged")]
-        works: dict[str, Callable[[], object]] = {
-            "suture": partial(whole, [*ours_whole, "--replace", *map(str, folders[1:])]),
-            "mergekit": partial(whole, theirs_whole),
-        }
-        shutil.rmtree(scratch / "merged", ignore_errors=True)
-        times = in_turns(works)
-        lines.append(f"| {ours} | {times['suture'] / times['mergekit']:.2f} ({times['suture']:.1f} s, {times['mergekit']:.1f} s) |")
-    return lines
-
-
-def _as_folder(file: Path, parent: Path) -> Path:
-    folder = parent / file.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "model.safetensors").exists():
-        (folder / "model.safetensors").hardlink_to(file)
-    config = {"architectures": ["BertModel"], "model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12, "vocab_size": 30522}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def _mergekit_recipe(method: str, folders: list[Path], file: Path) -> Path:
-    parameters = {"weight": 0.3} | ({"density": 0.2} if "ties" in method else {})
-    models = [{"model": str(folder), "parameters": parameters} for folder in folders[1:]]
-    file.write_text(json.dumps({"merge_method": method, "base_model": str(folders[0]), "models": models, "dtype": "float32"}))
-    return file
-
-
 def main() -> None:
     """Print the tables, and write them where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--experts", type=int, default=8)
-    parser.add_argument("--mergekit", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     base, experts = make(options.folder, options.experts)
@@ -179,9 +136,7 @@ def main() -> None:
         "",
     ]
     lines += [*time_table(base, experts, scratch), "", *memory_table(base, experts, scratch), ""]
-    if options.mergekit:
-        lines += [*command_table(base, experts, scratch, options.mergekit), ""]
-    lines.append("Made by `python benchmarks/merging.py FOLDER --mergekit ENV/bin/mergekit-yaml`.")
+    lines.append("Made by `python benchmarks/merging.py FOLDER --out docs/results/benchmark-merging.md`.")
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
