@@ -75,7 +75,7 @@ def test_the_template_names_what_there_is() -> None:
         (GOOD | {"seeds": [1.0]}, "'seeds.0': Input should be a valid integer"),
         (GOOD | {"seeds": [True]}, "'seeds.0': Input should be a valid integer"),
         (GOOD | {"surgery": {"rank": True}}, "'surgery.rank': cannot be true"),
-        (GOOD | {"merges": [{"method": "ties", "scale": True}]}, "'merges.0': scale cannot be true"),
+        (GOOD | {"merges": [{"method": "ties", "scale": True}]}, "'merges.0': scale must be a float, not True"),
         ({"suite": "nlp8", "merges": ["ties"], "backbone": {"pooling": "cls"}}, "a suite brings its own 'backbone'"),
         ({"suite": "nlp8", "merges": ["ties"], "tasks": [TASK]}, "give either 'suite', or 'base' and 'tasks'"),
         ({"suite": "nlp8", "merges": ["ties"], "base": "b"}, "give either 'suite', or 'base' and 'tasks'"),

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +25,7 @@ from pydantic import (
 from suture.backbones import Pooling
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
-from suture.merging import METHODS, MergingMethod, make_method
+from suture.merging import MergingMethod, make_method
 from suture.surgery import Schedule
 
 Mode = Literal["held-out", "transductive"]
@@ -39,10 +39,6 @@ def _method(value: object) -> MergingMethod:
     if not isinstance(settings, Mapping) or not isinstance(settings.get("method"), str):
         raise ValueError("expected the name of a method, or a mapping with the key 'method'")  # noqa: TRY004
     name, values = settings["method"], {key: value for key, value in settings.items() if key != "method"}
-    switches = {field.name for field in fields(METHODS[name]) if isinstance(field.default, bool)} if name in METHODS else set()
-    for key, given in values.items():
-        if isinstance(given, bool) and key not in switches:
-            raise ValueError(f"{key} cannot be {str(given).lower()}")
     try:
         return make_method(name, values)
     except UsageError as error:  # pydantic adds where it stands to a ValueError
