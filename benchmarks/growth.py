@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
 from checkpoints import make
 from merging import REPEATS, merge, seconds
-
 from suture.checkpoints import open_checkpoint
 
 EXPERTS = (2, 4, 8, 16, 32)
