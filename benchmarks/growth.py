@@ -19,6 +19,9 @@ SHAPES = ((256, 4), (384, 6), (768, 12), (1024, 24))
 """Widths and layers: 11, 23, 109 and 335 million elements."""
 
 METHODS = ("task_arithmetic", "ties")
+ABOUT = """float32; writing, flushing and digest included; an exponent of 1 ± 0.1 is linear growth. Over experts it stays below 1, and so misses,
+where writing the one output, which costs the same for any number of experts, is a large part of the whole."""
+
 LIMIT = 0.1
 """How far from 1, linear growth, an exponent may be."""
 
@@ -64,7 +67,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    head = ["# Growth of merging time", "", "float32; writing, flushing and digest included; an exponent of 1 ± 0.1 is linear growth.", ""]
+    head = ["# Growth of merging time", "", ABOUT, ""]
     lines = [*head, *over_experts(options.folder), "", *over_sizes(options.folder), ""]
     text = "\n".join([*lines, "Made by `python benchmarks/growth.py FOLDER --out docs/results/benchmark-growth.md`."])
     print(text)
