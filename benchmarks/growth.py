@@ -19,8 +19,8 @@ SHAPES = ((256, 4), (384, 6), (768, 12), (1024, 24))
 """Widths and layers: 11, 23, 109 and 335 million elements."""
 
 METHODS = ("task_arithmetic", "ties")
-ABOUT = """float32; writing, flushing and digest included; an exponent of 1 ± 0.1 is linear growth. Over experts it stays below 1, and so misses,
-where writing the one output, which costs the same for any number of experts, is a large part of the whole."""
+ABOUT = """float32; writing, flushing and digest included; an exponent of 1 ± 0.1 is linear growth. Over experts it stays below 1,
+and so misses, where writing the one output, which costs the same for any number of experts, is a large part of the whole."""
 
 LIMIT = 0.1
 """How far from 1, linear growth, an exponent may be."""
