@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from suture.backbones import Head, TextBackbone, prototype_head
-from suture.checkpoints import open_checkpoint
 from suture.evaluation import accuracy
 from suture.representation import encode
 from suture.task_vector import TaskVector
@@ -61,9 +60,9 @@ def calibration_accuracy(backbone: TextBackbone, head: Head, task: Task) -> floa
 
 def make_expert(task: Task, seed: int) -> dict[str, float | int]:
     """Train one expert, pack its task vector, and return what the log keeps."""
-    started, folder = time.perf_counter(), nlp8.base_folder()
+    started, base = time.perf_counter(), nlp8.open_base()
     # Training works in place on the tensors that the backbone opened; the base is read through a mapping of its own.
-    base, backbone = open_checkpoint(folder), TextBackbone(folder, open_checkpoint(folder), max_length=nlp8.MAX_LENGTH)
+    backbone = TextBackbone.open(base.path, max_length=nlp8.MAX_LENGTH)
     support = task.split("support")
     head = prototype_head(encode(backbone, support.texts), support.known_labels(), len(task.classes), nlp8.HEAD_SCALE)
     before = calibration_accuracy(backbone, head, task)

@@ -44,14 +44,14 @@ def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | 
 
 
 def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Setting:
-    base = open_checkpoint(suite.base)
+    base = suite.base
     experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
     check_experts(base, [*experts.values(), *also])
     tasks = [_shortened(task, recipe) for task in suite.tasks]
-    backbone = TextBackbone(suite.base, base, "mean", suite.max_length)
+    backbone = TextBackbone(base.path, base, "mean", suite.max_length)
     heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
     name = recipe.name or suite.name
-    return Setting(name, suite.family, base, suite.base, experts, tasks, heads, backbone.pooling, backbone.max_length)
+    return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
 
 def _from_files(recipe: Recipe, also: Sequence[Weights]) -> Setting:

@@ -1,13 +1,12 @@
 """Iso-C: the sum of the task vectors with a flat spectrum."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class IsoC(MergingMethod):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
+        require_finite("scale", self.scale)
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
         """Return the merged task vector of a whole tensor; the decomposition runs in float64."""

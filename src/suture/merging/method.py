@@ -9,6 +9,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
@@ -113,6 +114,11 @@ def require(condition: bool, message: str) -> None:
     """Raise :class:`InvalidHyperparameter` unless the condition holds."""
     if not condition:
         raise InvalidHyperparameter(message)
+
+
+def require_finite(name: str, value: float) -> None:
+    """Raise :class:`InvalidHyperparameter` unless a hyperparameter is a finite number."""
+    require(isfinite(value), f"{name} must be a finite number, not {value}")
 
 
 def _read(key: str, value: object, hint: Any) -> object:

@@ -1,12 +1,11 @@
 """Task arithmetic: the scaled sum of the task vectors."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class TaskArithmetic(MergingMethod):
     scale: float = 0.3
 
     def __post_init__(self) -> None:
-        require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
+        require_finite("scale", self.scale)
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
         """Return λ times the sum over the first dimension."""

@@ -1,7 +1,6 @@
 """Ties-Merging: trim, elect sign, merge what agrees."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, Survey, require
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, Survey, require, require_finite
 from suture.merging.selection import kept_count, magnitude_thresholds
 
 
@@ -42,7 +41,7 @@ class Ties(MergingMethod):
 
     def __post_init__(self) -> None:
         require(0 < self.density <= 1, f"density must be in (0, 1], not {self.density}")
-        require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
+        require_finite("scale", self.scale)
         require(self.scope in {"model", "tensor"}, f"scope must be 'model' or 'tensor', not {self.scope!r}")
         require(self.merge_rule in {"sum", "mean"}, f"merge_rule must be 'sum' or 'mean', not {self.merge_rule!r}")
 

