@@ -1,45 +1,39 @@
-"""Merging: time and memory beside a NumPy streaming average.
+"""Merging: time beside averages that stream by hand and beside mere reading and writing, and memory; float32 and bfloat16.
 
-    python benchmarks/merging.py FOLDER                                  # makes the checkpoints there (4 GB) and prints the tables
+    python benchmarks/merging.py FOLDER                                  # makes the checkpoints there (7 GB) and prints the tables
     python benchmarks/merging.py FOLDER --out docs/results/benchmark-merging.md
 
-Every time is a ratio of medians measured in one run, in turns, without imports. Ours includes flushing the output to the disk and reading
-it back for its digest; NumPy's is only written.
+Every time is a median, measured in one run, in turns, without imports, inputs in the page cache. Ours includes flushing the output to
+the disk and reading it back for its digest; the others' output is only written.
 """
 
 import argparse
 import os
-import shutil
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 from checkpoints import make
-from suture.checkpoints import open_checkpoint
-from suture.merging import make_method, merge_to_folder
+from measuring import Work, in_turns, memory_limit, merge, merging_peak, quietness, report, table, verdict
 
-REPEATS = 3
 LIMITS = {"weight_averaging": 1.5, "task_arithmetic": 1.5, "ties": 8.0, "dare_ties": 6.0}
 """What each method's time may be, as a multiple of the NumPy streaming average's."""
 
-WORKER = """
-import sys
-from suture.checkpoints import open_checkpoint
-from suture.merging import make_method, merge_to_folder
-method, out, base, *experts = sys.argv[1:]
-before = next(line for line in open('/proc/self/status') if line.startswith('RssAnon'))
-origin = open_checkpoint(base)
-merge_to_folder(make_method(method), origin, [open_checkpoint(e) for e in experts], out)
-print(before.split()[1])
-"""
+NUMPY, TORCH, COPY = "NumPy average", "torch average", "reading and writing"
+CHUNK = 1 << 22
+"""Bytes read at a time where nothing is computed."""
+
+ABOUT = """Every input lies in the page cache. *NumPy average*: every expert's tensor, one after another, is added to a float32 sum, which
+is divided and written, on one processor; NumPy knows no bfloat16, so there each tensor is widened by a shift of its 16 bits and the mean
+rounded to nearest even by hand. *torch average*: the same in torch, on all processors. *reading and writing*: all of the base and the
+experts is read, and the base's bytes are written as the output; nothing is computed. These three only write; Suture's time includes
+flushing the output to the disk and reading it back for its digest. The targets are multiples of the NumPy average."""
 
 
 def numpy_average(base: Path, experts: list[Path], out: Path) -> None:
@@ -54,69 +48,79 @@ def numpy_average(base: Path, experts: list[Path], out: Path) -> None:
     save_file(merged, out)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long a piece of work takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def numpy_average_bfloat16(base: Path, experts: list[Path], out: Path) -> None:
+    """Do the same for bfloat16, whose bits are the upper half of a float32's."""
+    handles = [safe_open(expert, "pt") for expert in experts]
+    merged = {}
+    for name in safe_open(base, "pt").keys():  # noqa: SIM118
+        bits = np.empty(handles[0].get_slice(name).get_shape(), np.uint32)
+        total = np.zeros(bits.shape, np.float32)
+        for handle in handles:
+            np.left_shift(handle.get_tensor(name).view(torch.uint16).numpy(), 16, out=bits, dtype=np.uint32)
+            total += bits.view(np.float32)
+        merged[name] = torch.from_numpy(_rounded(np.divide(total, len(experts), out=total), bits)).view(torch.bfloat16)
+    save_torch_file(merged, out)
 
 
-def in_turns(works: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return each piece of work's median time; the pieces take turns, so that a busy machine is busy for all."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(REPEATS):
-        for name, work in works.items():
-            times[name].append(seconds(work))
-    return {name: statistics.median(found) for name, found in times.items()}
+def _rounded(values: NDArray[np.float32], room: NDArray[np.uint32]) -> NDArray[np.uint16]:
+    """Return the upper halves of finite float32 values, rounded to nearest even; ``values`` are spent."""
+    bits = values.view(np.uint32)
+    np.right_shift(bits, 16, out=room)
+    room &= np.uint32(1)
+    room += np.uint32(0x7FFF)
+    bits += room
+    bits >>= np.uint32(16)
+    return bits.astype(np.uint16)
 
 
-def merge(method: str, base: Path, experts: list[Path], out: Path) -> None:
-    """Merge with Suture into a folder that is written anew."""
-    shutil.rmtree(out, ignore_errors=True)
-    merge_to_folder(make_method(method), open_checkpoint(base), [open_checkpoint(expert) for expert in experts], out)
+def torch_average(base: Path, experts: list[Path], out: Path) -> None:
+    """Average tensor by tensor in float32 with torch, and write the result in the experts' dtype."""
+    handles = [safe_open(expert, "pt") for expert in experts]
+    merged = {}
+    for name in safe_open(base, "pt").keys():  # noqa: SIM118
+        first = handles[0].get_tensor(name)
+        total = first.to(torch.float32, copy=True)
+        for handle in handles[1:]:
+            # Adding bfloat16 to float32 as it is takes thrice as long.
+            total += handle.get_tensor(name).to(torch.float32)
+        merged[name] = (total / len(experts)).to(first.dtype)
+    save_torch_file(merged, out)
 
 
-def time_table(base: Path, experts: list[Path], scratch: Path) -> list[str]:
-    """Compare the methods with the NumPy streaming average."""
-    works: dict[str, Callable[[], object]] = {"numpy": partial(numpy_average, base, experts, scratch / "numpy.safetensors")}
-    for method in LIMITS:
-        works[method] = partial(merge, method, base, experts, scratch / "merged")
-    times = in_turns(works)
-    lines = ["| method | ÷ NumPy streaming average | at most | |", "|---|---:|---:|---|"]
-    for method, limit in LIMITS.items():
-        ratio = times[method] / times["numpy"]
-        lines.append(f"| {method} | {ratio:.2f} | {limit} | {'met' if ratio <= limit else 'missed'} |")
-    return [*lines, "", f"NumPy streaming average: {times['numpy']:.2f} s on this machine, this time."]
+def copy(base: Path, experts: list[Path], out: Path) -> None:
+    """Read every input and write the base's bytes: what no merge can be faster than."""
+    room = memoryview(bytearray(CHUNK))
+    with out.open("wb") as target:
+        for file in (base, *experts):
+            with file.open("rb", buffering=0) as source:
+                while count := source.readinto(room):
+                    if file is base:
+                        target.write(room[:count])
 
 
-def anonymous_peak(command: list[str]) -> int:
-    """Return the growth, in MB, of a process's anonymous memory over what it held before it opened anything."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    peak = 0
-    while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = max(peak, next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0))
-        except OSError:
-            break
-        time.sleep(0.005)
-    said = process.communicate()[0]
-    if process.returncode != 0:
-        raise SystemExit(f"{command[0]} failed")
-    return (peak - int(said.split()[-1])) // 1024
+def time_table(base: Path, experts: list[Path], scratch: Path, dtype: str, repeats: int) -> list[str]:
+    """Compare the methods with the bounds."""
+    average = numpy_average if dtype == "float32" else numpy_average_bfloat16
+    bounds = {NUMPY: average, TORCH: torch_average, COPY: copy}
+    works: dict[str, Work] = {name: partial(bound, base, experts, scratch / "bound.safetensors") for name, bound in bounds.items()}
+    works |= {method: partial(merge, method, base, experts, scratch / "merged") for method in LIMITS}
+    times = in_turns(works, repeats)
+    rows = []
+    for name, spent in times.items():
+        ratio = spent / times[NUMPY]
+        limit = (f"{LIMITS[name]:g}", verdict(ratio, LIMITS[name])) if name in LIMITS else ("", "")
+        rows.append((name, f"{spent:.2f}", f"{ratio:.2f}", *limit, f"{spent / times[TORCH]:.2f}", f"{spent / times[COPY]:.2f}"))
+    return table((dtype, "s", "÷ NumPy average", "at most", "", "÷ torch average", "÷ reading and writing"), rows)
 
 
-def memory_table(base: Path, experts: list[Path], scratch: Path) -> list[str]:
+def memory_table(base: Path, experts: list[Path], scratch: Path, dtype: str) -> list[str]:
     """Measure the memory of whole merges."""
-    largest = max(spec.dtype.itemsize * int(np.prod(spec.shape)) for spec in open_checkpoint(base).specs.values()) / 2**20
-    limit = 300 + 3 * largest * (len(experts) + 1)
-    lines = ["| method | experts | peak anonymous MB | at most |", "|---|---:|---:|---:|"]
+    rows = []
     for method in LIMITS:
         for count in (2, len(experts)):
-            shutil.rmtree(scratch / "merged", ignore_errors=True)
-            peak = anonymous_peak([sys.executable, "-c", WORKER, method, *map(str, (scratch / "merged", base, *experts[:count]))])
-            lines.append(f"| {method} | {count} | {peak} | {limit:.0f} |")
-    return lines
+            peak, limit = merging_peak(method, base, experts[:count], scratch / "merged"), memory_limit(base, count)
+            rows.append((method, str(count), str(peak), f"{limit:.0f}", verdict(peak, limit)))
+    return table((dtype, "experts", "peak anonymous MB", "at most", ""), rows)
 
 
 def main() -> None:
@@ -124,22 +128,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--experts", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], action="append", help="only this one; both by default")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    base, experts = make(options.folder, options.experts)
     scratch = options.folder / "scratch"
-    scratch.mkdir(exist_ok=True)
-    lines = [
-        "# Merging speed and memory",
-        "",
-        f"Base and {len(experts)} experts of BERT-base's shape, float32, {os.cpu_count()} cores.",
-        "",
-    ]
-    lines += [*time_table(base, experts, scratch), "", *memory_table(base, experts, scratch), ""]
-    lines.append("Made by `python benchmarks/merging.py FOLDER --out docs/results/benchmark-merging.md`.")
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    scratch.mkdir(parents=True, exist_ok=True)
+    shape = f"Base and {options.experts} experts of BERT-base's shape (109 M), {os.cpu_count()} cores, medians of {options.repeats}."
+    times, memory = [], []
+    for dtype in options.dtype or ["float32", "bfloat16"]:
+        base, experts = make(options.folder / dtype, options.experts, dtype=getattr(torch, dtype))
+        times += time_table(base, experts, scratch, dtype, options.repeats)
+        memory += memory_table(base, experts, scratch, dtype)
+    made = "Made by `python benchmarks/merging.py FOLDER --out docs/results/benchmark-merging.md`."
+    report(["# Merging speed and memory", "", shape, ABOUT, "", *times, quietness(), "", "## Memory", "", *memory, made], options.out)
 
 
 if __name__ == "__main__":

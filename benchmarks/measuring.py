@@ -1,0 +1,134 @@
+"""What the benchmarks share: times taken in turns, the memory of whole merges, and reports."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from suture.checkpoints import open_checkpoint
+from suture.merging import make_method, merge_to_folder
+
+Work = Callable[[], object]
+
+QUIET, TRIES, PATIENCE = 0.2, 3, 60
+"""What others may take of a processor; how often to measure again; half-seconds to wait for a quiet machine."""
+
+WORKER = """
+import sys
+from suture.checkpoints import open_checkpoint
+from suture.merging import make_method, merge_to_folder
+method, out, base, *experts = sys.argv[1:]
+before = next(line for line in open('/proc/self/status') if line.startswith('RssAnon'))
+origin = open_checkpoint(base)
+merge_to_folder(make_method(method), origin, [open_checkpoint(e) for e in experts], out)
+print(before.split()[1])
+"""
+
+
+disturbed: list[float] = []
+"""The processors that others took while a time was measured that had to be kept nevertheless."""
+
+
+def seconds(work: Work) -> float:
+    """Return how long a piece of work takes, on a machine that does nothing else.
+
+    Whatever else runs would slow work on all processors and leave work on one alone; so what was disturbed is measured again.
+    """
+    for _ in range(TRIES):
+        # What the work before left to be written would be written at the expense of this one.
+        os.sync()
+        _wait_for_quiet()
+        before, started = _others(), time.perf_counter()
+        work()
+        spent = time.perf_counter() - started
+        taken = (_others() - before) / spent
+        if taken <= QUIET:
+            return spent
+    disturbed.append(taken)
+    return spent
+
+
+def _others() -> float:
+    """Return the processor time, in seconds, that has been spent so far on anything but this process and its children."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split(maxsplit=4)[1:4])
+    own = os.times()
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK") - sum(own[:4])
+
+
+def _wait_for_quiet() -> None:
+    """Wait until others take little of the machine, or for as long as one is ready to wait."""
+    for _ in range(PATIENCE):
+        before = _others()
+        time.sleep(0.5)
+        if (_others() - before) / 0.5 <= QUIET:
+            return
+
+
+def quietness() -> str:
+    """Return a sentence on how quiet the machine was."""
+    if not disturbed:
+        return f"No time was kept during which other processes took more than {QUIET:g} of a processor."
+    return f"{len(disturbed)} times were kept although other processes took up to {max(disturbed):.2f} of a processor during them."
+
+
+def in_turns(works: dict[str, Work], repeats: int) -> dict[str, float]:
+    """Return each piece of work's median time; the pieces take turns, so that a busy machine is busy for all."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def merge(method: str, base: Path, experts: Sequence[Path], out: Path) -> None:
+    """Merge with Suture into a folder that is written anew."""
+    shutil.rmtree(out, ignore_errors=True)
+    merge_to_folder(make_method(method), open_checkpoint(base), [open_checkpoint(expert) for expert in experts], out)
+
+
+def merging_peak(method: str, base: Path, experts: Sequence[Path], out: Path) -> int:
+    """Return the growth, in MB, of a merging process's anonymous memory over what it held before it opened anything."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-c", WORKER, method, *map(str, (out, base, *experts))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(peak, next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0))
+        except OSError:
+            break
+        time.sleep(0.005)
+    said = process.communicate()[0]
+    if process.returncode != 0:
+        raise SystemExit(f"{command[0]} failed")
+    return (peak - int(said.split()[-1])) // 1024
+
+
+def memory_limit(base: Path, experts: int) -> float:
+    """Return how many MB a merge may take: 300 and three times the largest tensor of the base and of every expert."""
+    held = open_checkpoint(base)
+    largest = max(held[name].nbytes for name in held) / 2**20
+    return 300 + 3 * largest * (experts + 1)
+
+
+def verdict(value: float, limit: float) -> str:
+    """Return whether a limit is kept."""
+    return "met" if value <= limit else "missed"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table, numbers to the right."""
+    return [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def report(lines: Sequence[str], out: Path | None) -> None:
+    """Print a report, and write it where asked to."""
+    text = "\n".join(lines)
+    print(text)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")
