@@ -18,6 +18,7 @@ from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod, TaskArithmetic, Ties, WeightAveraging
 from suture.representation import encode_cached
 
+RECIPE = Recipe(suite="nlp8", merges=["weight_averaging"])
 GRIDS: dict[str, list[MergingMethod]] = {
     "weight averaging": [WeightAveraging()],
     "task arithmetic": [TaskArithmetic(scale) for scale in (0.2, 0.3, 0.4, 0.5)],
@@ -39,7 +40,7 @@ def mean_accuracy(setting: Setting, weights: dict[str, Checkpoint], split: str) 
 def merged_accuracy(setting: Setting, method: MergingMethod, split: str) -> float:
     """Merge into a temporary folder and measure."""
     with tempfile.TemporaryDirectory() as temporary:
-        weights = pipeline.merge(setting, method, Path(temporary) / "merged")
+        weights = pipeline.merge(setting, RECIPE, method, 0, Path(temporary) / "merged")
         return mean_accuracy(setting, dict.fromkeys(setting.experts, weights), split)
 
 
@@ -65,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out: Path = parser.parse_args().out
-    setting = prepare(Recipe(suite="nlp8", merges=["weight_averaging"]))
+    setting = prepare(RECIPE)
     head = [
         "# nlp8: merges at their best setting",
         "",

@@ -1,7 +1,8 @@
 """The driver: folders out of core, and what it refuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from suture.checkpoints import open_checkpoint, read_manifest
 from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
-from suture.merging import TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
+from suture.merging import MergingMethod, TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
+from suture.types import Progress
 
 
 def test_a_merged_folder_loads_in_transformers(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
@@ -26,7 +28,7 @@ def test_a_merged_folder_loads_in_transformers(bert: Path, experts: dict[str, Pa
     manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
     assert manifest.inputs[str(bert)] == f"fingerprint:{base.fingerprint}"
-    assert manifest.settings["method"] == "weight_averaging"
+    assert manifest.settings["method"] == "weight_averaging(as_published=False)"
 
 
 def test_shards_come_out_as_they_went_in(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
@@ -44,13 +46,18 @@ def test_shards_come_out_as_they_went_in(bert: Path, experts: dict[str, Path], t
     assert AutoModel.from_pretrained(tmp_path / "out").state_dict().keys() == AutoModel.from_pretrained(bert).state_dict().keys()
 
 
-def test_progress_adds_up_to_the_elements(bert: Path, experts: dict[str, Path]) -> None:
-    base, seen = open_checkpoint(bert), list[int]()
-    list(merge_tensors(TaskArithmetic(), base, [open_checkpoint(experts["pets"])], seen.append))
-    assert sum(seen) == base.elements
-    seen.clear()
-    list(merge_tensors(Ties(), base, [open_checkpoint(experts["pets"])], seen.append))
-    assert sum(seen) == base.elements * (Ties().passes)
+@pytest.mark.parametrize("method", [TaskArithmetic(), Ties()])
+def test_progress_adds_up_to_the_elements(bert: Path, experts: dict[str, Path], method: MergingMethod) -> None:
+    base, announced, seen = open_checkpoint(bert), list[tuple[str, int]](), list[int]()
+
+    @contextmanager
+    def stage(name: str, units: int) -> Iterator[Progress]:
+        announced.append((name, units))
+        yield seen.append
+
+    list(merge_tensors(method, base, [open_checkpoint(experts["pets"])], stage=stage))
+    assert announced == [(f"Merging: {method.name}", base.elements * method.passes)]
+    assert sum(seen) == base.elements * method.passes
 
 
 def test_no_experts(bert: Path) -> None:

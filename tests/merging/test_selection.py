@@ -14,11 +14,16 @@ from suture.merging.selection import kept_count, magnitude_thresholds
 
 
 class Held:
-    """A survey over task vectors held in memory, which counts its passes."""
+    """A survey over task vectors held in memory, of one tensor, which counts its passes."""
 
     def __init__(self, vectors: Tensor, width: int) -> None:
         self.vectors, self.width, self.passes = vectors, width, 0
-        self.experts, self.size = vectors.shape
+        self.names, self.size = ["w"], vectors.shape[1]
+        self.base = {"w": torch.zeros(self.size)}
+        self.experts = [{"w": vector} for vector in vectors]
+
+    def whole(self, name: str) -> Block:
+        return Block(name, 0, self.base[name], self.vectors)
 
     def each(self, function: Callable[[Block], object], share: float = 1.0) -> Iterator[object]:
         self.passes += 1

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,9 @@ from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExp
 Pooling = Literal["mean", "cls"]
 COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece")
 """Files beside the weights that decide what a text becomes: configuration and everything a tokenizer reads."""
+
+MARKS = 1000
+"""The first number that marks a tensor: none that a library starts parameters at."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,35 @@ class TextBackbone:
     @cached_property
     def model(self) -> torch.nn.Module:
         """The encoder, in evaluation mode, float32, its parameters frozen."""
+        model, info = self._load(dict(self.weights))
+        missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+        if missing or info["mismatched_keys"]:
+            wrong = ", ".join([*missing, *(str(key) for key in info["mismatched_keys"])])
+            raise IncompatibleExperts(f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {wrong}")
+        return model
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The name on disk of each of the model's parameters, by its name in the model; those that are not on disk are left out.
+
+        Libraries rename on loading, so the mapping is not guessed from the names but seen: a model is filled with tensors that each
+        hold a number of their own. Raises :class:`UnsupportedFormat` when the library joins tensors or cuts them.
+        """
+        on_disk = [name for name, spec in self.weights.specs.items() if spec.dtype.is_floating_point]
+        marks = {name: torch.tensor(float(mark)).expand(self.weights.specs[name].shape) for mark, name in enumerate(on_disk, MARKS)}
+        model, info = self._load(marks)
+        names = {}
+        for name, parameter in model.named_parameters():
+            if name not in info["missing_keys"] and parameter.numel():
+                mark = int(parameter.flatten()[0]) - MARKS
+                source = on_disk[mark] if 0 <= mark < len(on_disk) else None
+                if source is None or parameter.shape != marks[source].shape or bool((parameter != mark + MARKS).any()):
+                    raise UnsupportedFormat(f"{self.weights.path}: {name!r} of the model is not one tensor on disk")
+                names[name] = source
+        return names
+
+    def _load(self, tensors: dict[str, Tensor]) -> tuple[torch.nn.Module, dict[str, Any]]:
+        """Return the model that the configuration describes, filled with tensors, and what the library says of their names."""
         from transformers import MODEL_MAPPING, AutoConfig
 
         config = _from_folder(AutoConfig, self.folder)
@@ -76,14 +108,9 @@ class TextBackbone:
         # Files written by an old library may hold tensors that the model no longer has; missing ones would be random.
         with _no_progress_bars():
             model, info = MODEL_MAPPING[type(config)].from_pretrained(
-                None, config=config, state_dict=dict(self.weights), dtype=torch.float32, output_loading_info=True
+                None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
             )
-        missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
-        if missing or info["mismatched_keys"]:
-            wrong = ", ".join([*missing, *(str(key) for key in info["mismatched_keys"])])
-            raise IncompatibleExperts(f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {wrong}")
-        encoder: torch.nn.Module = model.eval().requires_grad_(False)
-        return encoder
+        return model.eval().requires_grad_(False), info
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return each text's token numbers, cut where the model's positions or ``max_length`` end."""
@@ -92,15 +119,41 @@ class TextBackbone:
         numbers: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
         return numbers
 
-    def represent(self, tokens: Sequence[list[int]]) -> Float[Tensor, "n k"]:
-        """Return the representations of tokenised texts, one forward pass."""
-        batch = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
-        hidden: Tensor = self.model(**batch).last_hidden_state
+    def represent(self, tokens: Sequence[list[int]], weights: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
+        """Return the representations of tokenised texts, one forward pass.
+
+        ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
+        """
+        batch = self.pad(tokens)
+        given = weights or {}
+        stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
+        hidden: Tensor = torch.func.functional_call(self.model, stand_ins, (), dict(batch)).last_hidden_state
         if self.pooling == "cls":
             return hidden[:, 0]
         mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         pooled: Tensor = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         return pooled
+
+    def pad(self, tokens: Sequence[list[int]]) -> Mapping[str, Tensor]:
+        """Return tokenised texts as the model takes them: token numbers and mask of the real ones, shape (n, longest)."""
+        padded: Mapping[str, Tensor] = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
+        return padded
+
+
+def batches_of_like_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
+    """Yield the places of texts, the shortest first, in batches of at most ``most_tokens`` padded tokens (one text at least).
+
+    >>> list(batches_of_like_length([5, 1, 2, 9], 10))
+    [[1, 2], [0], [3]]
+    """
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and (len(batch) + 1) * lengths[place] > most_tokens:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 @contextmanager

@@ -107,9 +107,8 @@ def merge(
     check_output(out, replace=replace, inputs=[base, *experts])
     origin = open_checkpoint(base)
     sources = [open_expert(origin, expert) for expert in experts]
-    with console.progress_stage(f"Merging: {chosen.name}", origin.elements * chosen.passes) as progress:
-        precision = None if dtype is None else getattr(torch, dtype)
-        merge_to_folder(chosen, origin, sources, out, replace=replace, progress=progress, dtype=precision)
+    precision = None if dtype is None else getattr(torch, dtype)
+    merge_to_folder(chosen, origin, sources, out, dtype=precision, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 
 

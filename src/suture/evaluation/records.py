@@ -23,7 +23,7 @@ class Model(NamedTuple):
     surgery: str = NONE
     rank: int = 0
     calibration: str = NONE
-    """``none``, ``held-out`` or ``transductive``."""
+    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``."""
     samples: int = 0
     """The most calibration samples of any task."""
 
@@ -106,6 +106,10 @@ class Results:
         """Every merge, in order."""
         return list(dict.fromkeys(model.merge for model in self.models if model.merge not in UNMERGED))
 
+    def plain(self, merge: str) -> Model:
+        """Return the model of one merge as it is without surgery, with what it learnt from."""
+        return next((model for model in self.models if model.merge == merge and not model.operated), Model(merge))
+
     def operated(self, merge: str) -> list[Model]:
         """Return the models that surgery made of one merge."""
         return [model for model in self.models if model.merge == merge and model.operated]
@@ -122,7 +126,7 @@ class Results:
 
     def gap_closed(self, operated: Model) -> float | None:
         """Return the share of the accuracy between merged model and experts that surgery wins back; None when there is no gap."""
-        merged, after, individual = (self.spread(model, "accuracy") for model in (Model(operated.merge), operated, Model(INDIVIDUAL)))
+        merged, after, individual = (self.spread(model, "accuracy") for model in (self.plain(operated.merge), operated, Model(INDIVIDUAL)))
         if merged is None or after is None or individual is None or individual.mean <= merged.mean:
             return None
         return (after.mean - merged.mean) / (individual.mean - merged.mean)

@@ -1,19 +1,21 @@
 """The stages of an experiment: merge, encode, fit surgery, measure. Each is a function of what came before."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from suture.backbones import TextCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
 from suture.experiment.recipe import Mode, Recipe
 from suture.experiment.setting import Setting
-from suture.merging import MergingMethod, merge_to_folder
+from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
+from suture.merging.method import SEED
 from suture.randomness import generator_for
 from suture.representation import encode_cached, representation_bias
 from suture.surgery import Surgery, fit_surgery
@@ -71,11 +73,26 @@ class Representations:
             yield task, encode_cached(backbone, part.texts, progress)
 
 
-def merge(setting: Setting, method: MergingMethod, out: Path, stage: Stage = silent) -> Checkpoint:
-    """Merge the setting's experts into a folder and open it."""
-    with stage(f"Merging: {method.name}", setting.base.elements * method.passes) as progress:
-        merge_to_folder(method, setting.base, list(setting.experts.values()), out, progress=progress)
-    return open_checkpoint(out)
+def merge(setting: Setting, recipe: Recipe, method: MergingMethod, seed: int, out: Path, stage: Stage = silent) -> Checkpoint:
+    """Merge the setting's experts into a folder and open it; data-driven methods learn from the calibration set of the seed."""
+    calibration = calibration_set(setting, recipe, seed) if isinstance(method, DataDrivenMethod) else None
+    return open_checkpoint(merge_to_folder(method, setting.base, list(setting.experts.values()), out, calibration=calibration, stage=stage))
+
+
+def seeded(method: MergingMethod, seeds: Sequence[int]) -> list[tuple[MergingMethod, list[int]]]:
+    """Return the merges that a recipe's seeds make of a method, each with its seeds: one for each where it draws at random, else one."""
+    if SEED not in {field.name for field in fields(method)}:
+        return [(method, list(seeds))]
+    return [(replace(method, **{SEED: seed}), [seed]) for seed in seeds]
+
+
+def calibration_set(setting: Setting, recipe: Recipe, seed: int) -> TextCalibration:
+    """Return the calibration texts that a seed draws of each task."""
+    texts = {}
+    for task, size in calibration_sizes(setting, recipe).items():
+        split = next(each for each in setting.tasks if each.name == task).split(SPLIT_OF[recipe.calibration.mode])
+        texts[task] = [split.texts[row] for row in _drawn_rows(len(split), size, seed, task).tolist()]
+    return TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
 
 
 def calibration_sizes(setting: Setting, recipe: Recipe) -> dict[str, int]:
@@ -95,14 +112,15 @@ def fit_surgeries(
     model: str,
     merged: Checkpoint,
     representations: Representations,
+    seeds: Sequence[int],
     stage: Stage = silent,
 ) -> list[Fitted]:
     """Fit the surgery of one merged model, once per seed."""
     mode, schedule, sizes = recipe.calibration.mode, recipe.surgery.schedule(), calibration_sizes(setting, recipe)
     own, expert = representations.shared(model, merged, SPLIT_OF[mode]), representations.individual(SPLIT_OF[mode])
     fitted = []
-    with stage(f"Operating on {model}", schedule.steps * len(recipe.seeds)) as progress:
-        for seed in recipe.seeds:
+    with stage(f"Operating on {model}", schedule.steps * len(seeds)) as progress:
+        for seed in seeds:
             surgery = fit_surgery(_drawn(sizes, own, expert, seed), schedule, seed, progress)
             fitted.append(Fitted(surgery, Origin(mode, max(sizes.values()), seed, merged.digest)))
     return fitted
@@ -112,19 +130,34 @@ def _drawn(sizes: Mapping[str, int], merged: Encoded, expert: Encoded, seed: int
     """Return each task's calibration set: a seeded draw of rows, as seen by the merged model and by the expert."""
     pairs = {}
     for task, size in sizes.items():
-        rows = torch.randperm(len(merged[task]), generator=generator_for(seed, task, "calibration"))[:size]
+        rows = _drawn_rows(len(merged[task]), size, seed, task)
         pairs[task] = merged[task][rows], expert[task][rows]
     return pairs
 
 
-def measure(setting: Setting, merge: str, test: Encoded, expert: Encoded | None = None, fitted: Fitted | None = None) -> list[Record]:
+def _drawn_rows(among: int, size: int, seed: int, task: str) -> Tensor:
+    return torch.randperm(among, generator=generator_for(seed, task, "calibration"))[:size]
+
+
+def merged_model(setting: Setting, recipe: Recipe, method: MergingMethod) -> Model:
+    """Return what the tables call a merge, and what it learnt from."""
+    if not isinstance(method, DataDrivenMethod):
+        return Model(method.label)
+    return Model(method.label, calibration=recipe.calibration.mode, samples=max(calibration_sizes(setting, recipe).values()))
+
+
+def operated_model(merge: str, fitted: Fitted) -> Model:
+    """Return what the tables call a merge after surgery."""
+    return Model(merge, SURGERY, fitted.surgery.rank, fitted.origin.calibration, fitted.origin.samples)
+
+
+def measure(
+    setting: Setting, model: Model, seed: int, test: Encoded, expert: Encoded | None = None, surgery: Surgery | None = None
+) -> list[Record]:
     """Return one model's accuracy on every task and, where an expert's representations are given, its bias; after surgery if given."""
-    model, seed = Model(merge), 0
-    if fitted is not None:
-        model, seed = Model(merge, SURGERY, fitted.surgery.rank, fitted.origin.calibration, fitted.origin.samples), fitted.origin.seed
     records = []
     for task in setting.tasks:
-        z = test[task.name] if fitted is None else fitted.surgery(task.name, test[task.name])
+        z = test[task.name] if surgery is None else surgery(task.name, test[task.name])
         values = {"accuracy": accuracy(setting.heads[task.name](z), task.split("test").known_labels())}
         if expert is not None:
             bias = representation_bias(z, expert[task.name])

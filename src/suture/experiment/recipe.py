@@ -26,6 +26,7 @@ from suture.backbones import Pooling
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
 from suture.merging import MergingMethod, make_method
+from suture.merging.method import SEED
 from suture.surgery import Schedule
 
 Mode = Literal["held-out", "transductive"]
@@ -36,6 +37,8 @@ def _method(value: object) -> MergingMethod:
     if isinstance(value, MergingMethod):
         return value
     settings = {"method": value} if isinstance(value, str) else value
+    if isinstance(settings, Mapping) and SEED in settings:
+        raise ValueError("a method's seed is one of the recipe's 'seeds'; take it out")
     if not isinstance(settings, Mapping) or not isinstance(settings.get("method"), str):
         raise ValueError("expected the name of a method, or a mapping with the key 'method'")  # noqa: TRY004
     name, values = settings["method"], {key: value for key, value in settings.items() if key != "method"}
@@ -46,7 +49,7 @@ def _method(value: object) -> MergingMethod:
 
 
 def _method_settings(method: MergingMethod) -> dict[str, Any]:
-    return {"method": method.name, **asdict(method)}
+    return {"method": method.name, **{key: value for key, value in asdict(method).items() if key != SEED}}
 
 
 Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(_method_settings)]
@@ -116,9 +119,14 @@ class TaskRecipe(Strict):
 
 
 class CalibrationRecipe(Strict):
-    """The unlabelled samples that surgery is fitted on: each seed draws ``samples`` of each task's first ``pool``; None means all."""
+    """The unlabelled samples that data-driven merges and surgery learn from.
+
+    Each seed draws ``samples`` of each task's first ``pool``; None means all. In ``precision`` bfloat16 merges that learn by gradients
+    cast their matrix products to that.
+    """
 
     mode: Mode = "held-out"
+    precision: Literal["float32", "bfloat16"] = "float32"
     samples: int | None = Field(None, ge=1)
     pool: int | None = Field(None, ge=1)
 

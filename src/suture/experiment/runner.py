@@ -72,8 +72,8 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
 def baselines(setting: Setting, representations: Representations) -> list[Record]:
     """Measure the base and the experts under the same heads."""
     expert = representations.individual("test")
-    pretrained = pipeline.measure(setting, PRETRAINED, representations.shared(PRETRAINED, setting.base, "test"), expert)
-    return [*pretrained, *pipeline.measure(setting, INDIVIDUAL, expert)]
+    base = representations.shared(PRETRAINED, setting.base, "test")
+    return [*pipeline.measure(setting, Model(PRETRAINED), 0, base, expert), *pipeline.measure(setting, Model(INDIVIDUAL), 0, expert)]
 
 
 def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
@@ -86,11 +86,12 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
         f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples "
         f"a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
     ]
+    settings = {method.label: method.settings for method in recipe.merges}
     for operated in [operated for merge in results.merges for operated in results.operated(merge)]:
         closed = results.gap_closed(operated)
-        before, after = _average(results, Model(operated.merge)), _average(results, operated)
+        before, after = _average(results, results.plain(operated.merge)), _average(results, operated)
         share = "" if closed is None else f", {closed:.0%} of the gap to the individual experts closed"
-        notes.append(f"{operated.merge}: {before:.1f} % without surgery, {after:.1f} % with it{share}.")
+        notes.append(f"{settings[operated.merge]}: {before:.1f} % without surgery, {after:.1f} % with it{share}.")
     return notes
 
 
@@ -108,17 +109,30 @@ def _merge_and_operate(
     surgeries: dict[str, Surgery],
     stage: Stage,
 ) -> list[Record]:
-    """Measure one merge before and after surgery; write its weights, and its surgeries by seed. The first is kept for the figures."""
-    name = str(method)
-    merged = pipeline.merge(setting, method, folder / "merged" / place_of(recipe, method), stage)
-    test, expert = representations.shared(name, merged, "test"), representations.individual("test")
-    fitted = pipeline.fit_surgeries(setting, recipe, name, merged, representations, stage)
+    """Measure one merge before and after surgery; write its weights, and its surgeries by seed. The first is kept for the figures.
+
+    A method that draws at random is merged once for every seed.
+    """
+    model, place, expert = pipeline.merged_model(setting, recipe, method), place_of(recipe, method), representations.individual("test")
+    plain: list[Record] = []
+    operated: list[Record] = []
     (folder / "surgery").mkdir(exist_ok=True)
-    for surgery, origin in fitted:
-        save_surgery(folder / "surgery" / f"{place_of(recipe, method)}-seed{origin.seed}.safetensors", surgery, origin)
-    surgeries[name] = fitted[0].surgery
-    operated = [record for each in fitted for record in pipeline.measure(setting, name, test, expert, each)]
-    return [*pipeline.measure(setting, name, test, expert), *operated]
+    for variant, seeds in pipeline.seeded(method, recipe.seeds):
+        name = _encoded_as(recipe, method, seeds[0])
+        merged = pipeline.merge(setting, recipe, variant, seeds[0], folder / "merged" / name.replace(model.merge, place), stage)
+        test = representations.shared(name, merged, "test")
+        plain += pipeline.measure(setting, model, seeds[0], test, expert)
+        for fitted in pipeline.fit_surgeries(setting, recipe, name, merged, representations, seeds, stage):
+            save_surgery(folder / "surgery" / f"{place}-seed{fitted.origin.seed}.safetensors", *fitted)
+            surgeries.setdefault(model.merge, fitted.surgery)
+            after = pipeline.operated_model(model.merge, fitted)
+            operated += pipeline.measure(setting, after, fitted.origin.seed, test, expert, fitted.surgery)
+    return plain + operated
+
+
+def _encoded_as(recipe: Recipe, method: MergingMethod, seed: int) -> str:
+    """Return what the representations of a merge are called: its label, and its seed where there are several."""
+    return method.label if len(pipeline.seeded(method, recipe.seeds)) == 1 else f"{method.label}-seed{seed}"
 
 
 def place_of(recipe: Recipe, method: MergingMethod) -> str:
@@ -151,7 +165,7 @@ def _draw(
     stage: Stage,
 ) -> None:
     """Draw the first merge of the recipe."""
-    merge = str(recipe.merges[0])
+    merge = recipe.merges[0].label
     operated = results.operated(merge)[0]
     figures = folder / "figures"
     figures.mkdir()
@@ -160,14 +174,15 @@ def _draw(
         progress(1)
         save_figure(lambda: bias_figure(results, operated), figures / "bias")
         progress(1)
-        planes = _planes(setting, representations, merge, surgeries[merge], recipe.seeds[0])
+        planes = _planes(setting, recipe, representations, surgeries[merge])
         save_figure(lambda: tsne_figure(planes, [name for name in planes if name != INDIVIDUAL]), figures / "tsne")
         progress(1)
 
 
-def _planes(setting: Setting, representations: Representations, merge: str, surgery: Surgery, seed: int) -> dict[str, dict[str, Tensor]]:
+def _planes(setting: Setting, recipe: Recipe, representations: Representations, surgery: Surgery) -> dict[str, dict[str, Tensor]]:
     """Place experts', merged and operated representations of some test samples of every task in one plane."""
-    merged = representations.known(merge, "test")
+    merge, seed = recipe.merges[0].label, recipe.seeds[0]
+    merged = representations.known(_encoded_as(recipe, recipe.merges[0], seed), "test")
     tasks = [task.name for task in setting.tasks]
     models: Mapping[str, Mapping[str, Tensor]] = {
         INDIVIDUAL: representations.individual("test"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from suture.checkpoints import Checkpoint, open_checkpoint, staged_file
 from suture.errors import CheckpointError, DataError, OutputExists, UnknownName
-from suture.evaluation import Results
+from suture.evaluation import Model, Results
 from suture.experiment import pipeline
 from suture.experiment.pipeline import Fitted, Representations
 from suture.experiment.recipe import Recipe
@@ -49,14 +49,15 @@ def measure_only(
     if fitted is not None and (lost := [task.name for task in setting.tasks if task.name not in fitted.surgery.tasks]):
         raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(fitted.surgery.tasks)}")
     representations = Representations(setting, stage)
-    with _merged(setting, recipe, weights, stage) as (name, model):
+    with _merged(setting, recipe, weights, stage) as (model, merged_weights):
         if fitted is not None:
-            _check_backbone(surgery, fitted, model)
+            _check_backbone(surgery, fitted, merged_weights)
         records = baselines(setting, representations) if baselines_too else []
-        test, expert = representations.shared(name, model, "test"), representations.individual("test")
-    records += pipeline.measure(setting, name, test, expert)
+        test, expert = representations.shared(model.merge, merged_weights, "test"), representations.individual("test")
+    records += pipeline.measure(setting, model, 0, test, expert)
     if fitted is not None:
-        records += pipeline.measure(setting, name, test, expert, fitted)
+        operated = pipeline.operated_model(model.merge, fitted)
+        records += pipeline.measure(setting, operated, fitted.origin.seed, test, expert, fitted.surgery)
     return Results(records)
 
 
@@ -72,8 +73,9 @@ def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: boo
         given = _opened(merged)
         setting = prepare(one_seed, merged=given)
         pipeline.calibration_sizes(setting, one_seed)
-        with _merged(setting, one_seed, given, stage) as (name, weights):
-            (fitted,) = pipeline.fit_surgeries(setting, one_seed, name, weights, Representations(setting, stage), stage)
+        with _merged(setting, one_seed, given, stage) as (model, weights):
+            representations = Representations(setting, stage)
+            (fitted,) = pipeline.fit_surgeries(setting, one_seed, model.merge, weights, representations, one_seed.seeds, stage)
         save_surgery(file, fitted.surgery, fitted.origin)
 
 
@@ -105,13 +107,14 @@ def _check_backbone(file: Path | None, fitted: Fitted, weights: Checkpoint) -> N
 
 
 @contextmanager
-def _merged(setting: Setting, recipe: Recipe, given: Checkpoint | None, stage: Stage) -> Iterator[tuple[str, Checkpoint]]:
-    """Yield a merged model's name and weights: the given ones, or fresh ones that last as long as the block."""
+def _merged(setting: Setting, recipe: Recipe, given: Checkpoint | None, stage: Stage) -> Iterator[tuple[Model, Checkpoint]]:
+    """Yield a merged model and its weights: the given ones, or fresh ones, of the first seed, that last as long as the block."""
     if given is not None:
         # A name with a slash in it is no method's, and not that of the base or of the experts.
         place = given.path.resolve()
-        yield f"{place.parent.name}/{place.name}", given
+        yield Model(f"{place.parent.name}/{place.name}"), given
         return
-    method = recipe.merges[0]
+    method, (seed, *_) = pipeline.seeded(recipe.merges[0], recipe.seeds)[0]
     with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
-        yield str(method), pipeline.merge(setting, method, Path(temporary) / "merged", stage)
+        weights = pipeline.merge(setting, recipe, method, seed, Path(temporary) / "merged", stage)
+        yield pipeline.merged_model(setting, recipe, method), weights

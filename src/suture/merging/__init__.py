@@ -3,22 +3,31 @@
 from collections.abc import Mapping
 
 from suture.merging import method as contract
+from suture.merging.ada_merging import AdaMerging, AdaMergingPlusPlus
+from suture.merging.calibration import Batch, Calibration
 from suture.merging.dare import Dare, DareTies
 from suture.merging.driver import merge_tensors, merge_to_folder
 from suture.merging.iso_c import IsoC
-from suture.merging.method import MergingMethod, Paper
+from suture.merging.method import DataDrivenMethod, MergingMethod, Paper
 from suture.merging.task_arithmetic import TaskArithmetic
 from suture.merging.ties import Ties
 from suture.merging.tsv_m import TsvM
 from suture.merging.weight_averaging import WeightAveraging
 
-METHODS: dict[str, type[MergingMethod]] = {kind.name: kind for kind in (WeightAveraging, TaskArithmetic, Ties, Dare, DareTies, TsvM, IsoC)}
+METHODS: dict[str, type[MergingMethod]] = {
+    kind.name: kind for kind in (WeightAveraging, TaskArithmetic, Ties, Dare, DareTies, TsvM, IsoC, AdaMerging, AdaMergingPlusPlus)
+}
 """Every merging method by its name."""
 
 __all__ = [
     "METHODS",
+    "AdaMerging",
+    "AdaMergingPlusPlus",
+    "Batch",
+    "Calibration",
     "Dare",
     "DareTies",
+    "DataDrivenMethod",
     "IsoC",
     "MergingMethod",
     "Paper",

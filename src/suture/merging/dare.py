@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from suture.merging.method import Block, Found, MergingMethod, Paper, Statistics, Survey, require
+from suture.merging.method import Block, Found, MergingMethod, Paper, Statistics, Survey, require, require_seed
 from suture.merging.ties import Ties
 
 PAPER = Paper("Language models are super Mario", "2311.03099", 2024)
@@ -76,7 +76,7 @@ class DareTies(Ties):
 def check_drop(drop: float, seed: int) -> None:
     """Raise :class:`suture.errors.InvalidHyperparameter` for a drop rate outside [0, 1) or a negative seed."""
     require(0 <= drop < 1, f"drop must be in [0, 1), not {drop}")
-    require(seed >= 0, f"seed must not be negative, but is {seed}")
+    require_seed(seed)
 
 
 def thinned(block: Block, drop: float, seed: int) -> Tensor:
@@ -96,11 +96,18 @@ class Thinned:
     seed: int
 
     def __post_init__(self) -> None:
-        self.size, self.experts = self.survey.size, self.survey.experts
+        self.base, self.experts, self.names, self.size = self.survey.base, self.survey.experts, self.survey.names, self.survey.size
+
+    def whole(self, name: str) -> Block:
+        """Return one tensor's thinned task vectors."""
+        return self._thin(self.survey.whole(name))
 
     def each(self, function: Callable[[Block], Found], share: float = 1.0) -> Iterator[Found]:
         """Yield the function's result for every thinned block."""
-        return self.survey.each(lambda block: function(replace(block, task_vectors=thinned(block, self.drop, self.seed))), share)
+        return self.survey.each(lambda block: function(self._thin(block)), share)
+
+    def _thin(self, block: Block) -> Block:
+        return replace(block, task_vectors=thinned(block, self.drop, self.seed))
 
 
 def _mask(seed: int, expert: str, name: str, start: int, size: int, drop: float) -> NDArray[np.bool_]:

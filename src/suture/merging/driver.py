@@ -1,25 +1,41 @@
 """The one driver of every merging method: out of core, tensor by tensor, in the order of the disk."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
-from suture.checkpoints import SINGLE, Checkpoint, Manifest, TensorSpec, Weights, copy_companions, staged_folder, write_safetensors
+from suture.checkpoints import (
+    SINGLE,
+    Checkpoint,
+    Manifest,
+    TensorSpec,
+    Weights,
+    cache_folder,
+    copy_companions,
+    staged_folder,
+    write_safetensors,
+)
+from suture.errors import UsageError
+from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
-from suture.merging.method import Block, MergingMethod, Statistics
-from suture.merging.streaming import Sources, Streamed, restore, workers
-from suture.types import Progress, no_progress
+from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics
+from suture.merging.streaming import Sources, Streamed, restore
+from suture.types import Stage, silent
 
 
 def merge_tensors(
     method: MergingMethod,
     base: Weights,
     experts: Sequence[Weights],
-    progress: Progress = no_progress,
+    *,
+    calibration: Calibration | None = None,
     dtype: torch.dtype | None = None,
+    stage: Stage = silent,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the merged tensors by name, each of the base's shape and dtype, in the base's order.
 
@@ -27,14 +43,18 @@ def merge_tensors(
     at least float32 either way.
 
     Memory holds a few segments of every expert, the tensor being yielded, and those being made behind it; for methods that need whole
-    tensors, a few tensors times the number of experts. ``progress`` counts elements, those of a first pass too.
+    tensors, a few tensors times the number of experts. Data-driven methods learn from a ``calibration``, whose tasks stand in the order
+    of the experts, and hold what their docstrings say. ``stage`` is told of each piece of work.
 
-    Raises :class:`IncompatibleExperts` or :class:`NonFiniteTensor`.
+    Raises :class:`IncompatibleExperts`, :class:`NonFiniteTensor`, or :class:`UsageError` for a data-driven method without calibration.
     """
     check_experts(base, experts, any_dtype=dtype is not None)
-    with workers() as pool:
-        sources = Sources(base, experts, pool, dtype)
-        statistics = method.scan(Streamed(sources, progress))
+    sources = Sources(base, experts, dtype)
+    with (
+        _estimated(method, sources, calibration, stage) as found,
+        stage(f"Merging: {method.name}", base.elements * method.passes) as progress,
+    ):
+        statistics = method.scan(Streamed(sources, progress)) if found is None else found
         for name, tensor in _merged(method, sources, statistics):
             progress(tensor.numel())
             yield name, tensor
@@ -46,13 +66,14 @@ def merge_to_folder(
     experts: Sequence[Weights],
     out: str | Path,
     *,
-    replace: bool = False,
-    progress: Progress = no_progress,
+    calibration: Calibration | None = None,
     dtype: torch.dtype | None = None,
+    replace: bool = False,
+    stage: Stage = silent,
 ) -> Path:
     """Merge into a folder with the base's own layout: the same shards, configuration and tokenizer beside them.
 
-    ``dtype`` as in :func:`merge_tensors`.
+    ``calibration``, ``dtype`` and ``stage`` as in :func:`merge_tensors`.
 
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
     """
@@ -60,14 +81,31 @@ def merge_to_folder(
     settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts]}
     inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
     files = [file for weights in (base, *experts) for file in weights.files]
-    with staged_folder(out, Manifest(inputs=inputs, settings=settings), replace=replace, inputs=files) as stage:
-        merged = merge_tensors(method, base, experts, progress, dtype)
+    with staged_folder(out, Manifest(inputs=inputs, settings=settings), replace=replace, inputs=files) as folder:
+        merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, stage=stage)
         for file, tensors in groupby(merged, key=lambda item: base.file_of[item[0]]):
             specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
-            target = stage / (file.name if len(base.files) > 1 else SINGLE)
+            target = folder / (file.name if len(base.files) > 1 else SINGLE)
             write_safetensors(target, specs, tensors)
-        copy_companions(base, stage)
+        copy_companions(base, folder)
     return Path(out)
+
+
+@contextmanager
+def _estimated(method: MergingMethod, sources: Sources, calibration: Calibration | None, stage: Stage) -> Iterator[Statistics | None]:
+    """Yield what a data-driven method learns; its files last as long as the block. For others, yield None."""
+    if not isinstance(method, DataDrivenMethod):
+        yield None
+        return
+    if calibration is None:
+        raise UsageError(f"{method.name} learns from unlabelled inputs of every task: give them in a recipe, or a calibration from Python")
+    if len(calibration.tasks) != len(sources.experts):
+        raise UsageError(f"{len(sources.experts)} experts, but calibration inputs of {len(calibration.tasks)} tasks")
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="estimate-", dir=cache_folder()) as scratch:
+        with stage(f"Estimating: {method.name}", method.effort(calibration)) as progress:
+            found = method.estimate(Streamed(sources), calibration, Path(scratch), progress)
+        yield found
 
 
 def _written(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:

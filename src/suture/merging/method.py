@@ -1,26 +1,34 @@
 """The contract of every merging method: estimate, then combine.
 
 A method is a frozen dataclass: its fields are its hyperparameters, checked when it is made. It maps the task vectors of one tensor
-to *one* task vector; the driver adds that to the base. Methods with a quantity of the whole model (Ties' threshold) estimate it in
-:meth:`MergingMethod.scan`, a first streaming pass.
+to *one* task vector; the driver adds that to the base. Methods with a quantity of the whole model (Ties' threshold) find it in
+:meth:`MergingMethod.scan`, a first streaming pass; :class:`DataDrivenMethod` ones find theirs in :meth:`DataDrivenMethod.estimate`,
+from unlabelled inputs.
 """
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from suture.checkpoints import Weights
 from suture.errors import InvalidHyperparameter, UnknownName
+from suture.merging.calibration import Calibration
+from suture.types import Progress
 
 Statistics = Any
-"""What a method's first pass found out; opaque to the driver."""
+"""What a method found out before it combines; opaque to the driver."""
 
 Found = TypeVar("Found")
+
+SEED = "seed"
+"""The field of the methods that draw at random."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +48,29 @@ class Block:
 
 @runtime_checkable
 class Survey(Protocol):
-    """A pass over all task vectors of a model, for :meth:`MergingMethod.scan`; it may be made more than once.
+    """A look at a base and its experts before they are merged.
 
-    ``size`` is the number of floating-point elements of one model, ``experts`` the number of experts.
+    ``names`` are the floating-point tensors, ``size`` is the number of their elements in one model.
     """
 
-    size: int
-    experts: int
+    @property
+    def base(self) -> Weights: ...  # noqa: D102
+    @property
+    def experts(self) -> Sequence[Weights]: ...  # noqa: D102
+    @property
+    def names(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+    def whole(self, name: str) -> Block:
+        """Return one tensor, uncut."""
+        ...
 
     def each(self, function: Callable[[Block], Found], share: float = 1.0) -> Iterator[Found]:
-        """Yield the function's result for every block, in order; with a ``share``, each block is cut to that share of its elements."""
+        """Make a pass over all task vectors, and yield the function's result for every block, in order.
+
+        With a ``share``, each block is cut to that share of its elements.
+        """
         ...
 
 
@@ -88,9 +109,35 @@ class MergingMethod(ABC):
     def combine(self, block: Block, statistics: Statistics) -> Tensor:
         """Return the merged task vector of a block, of the shape of its base."""
 
+    @property
+    def label(self) -> str:
+        """The name with the settings that are not the defaults, for tables; the seed has a place of its own there."""
+        return self._described(lambda field: field.name != SEED and getattr(self, field.name) != field.default)
+
+    @property
+    def settings(self) -> str:
+        """The name with all settings but the seed, for the notes below tables."""
+        return self._described(lambda field: field.name != SEED)
+
     def __str__(self) -> str:
-        settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self))
+        return self._described(lambda _: True)
+
+    def _described(self, told: Callable[["dataclasses.Field[Any]"], bool]) -> str:
+        settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self) if told(field))
         return f"{self.name}({settings})" if settings else self.name
+
+
+@dataclass(frozen=True)
+class DataDrivenMethod(MergingMethod):
+    """A method that learns from unlabelled inputs of every task what it needs to combine."""
+
+    @abstractmethod
+    def effort(self, calibration: Calibration) -> int:
+        """Return how many units of work :meth:`estimate` reports to its ``progress``."""
+
+    @abstractmethod
+    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
+        """Return what :meth:`combine` needs; what is too large for memory may be written to the folder ``scratch``."""
 
 
 def make_method(methods: Mapping[str, type[MergingMethod]], name: str, settings: Mapping[str, object]) -> MergingMethod:
@@ -119,6 +166,17 @@ def require(condition: bool, message: str) -> None:
 def require_finite(name: str, value: float) -> None:
     """Raise :class:`InvalidHyperparameter` unless a hyperparameter is a finite number."""
     require(isfinite(value), f"{name} must be a finite number, not {value}")
+
+
+def require_positive(**values: float) -> None:
+    """Raise :class:`InvalidHyperparameter` unless each of the named hyperparameters is a positive number."""
+    for name, value in values.items():
+        require(isfinite(value) and value > 0, f"{name} must be a positive number, not {value}")
+
+
+def require_seed(seed: int) -> None:
+    """Raise :class:`InvalidHyperparameter` for a negative seed."""
+    require(seed >= 0, f"seed must not be negative, but is {seed}")
 
 
 def _read(key: str, value: object, hint: Any) -> object:

@@ -81,8 +81,8 @@ def _bracket(sample: Tensor, share: float, margin: float) -> tuple[Tensor, Tenso
 def _count(survey: Survey, low: Tensor, high: Tensor) -> list[Counts]:
     """Make one pass over the model."""
     bounds = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    ends = np.zeros((survey.experts, 3), dtype=np.int64)
-    inside: list[list[NDArray[np.floating]]] = [[] for _ in range(survey.experts)]
+    ends = np.zeros((len(survey.experts), 3), dtype=np.int64)
+    inside: list[list[NDArray[np.floating]]] = [[] for _ in survey.experts]
 
     def look(block: Block) -> list[tuple[tuple[int, int, int], NDArray[np.floating]]]:
         return [_look(row, *bound) for row, bound in zip(block.task_vectors.numpy(), bounds, strict=True)]

@@ -34,22 +34,16 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Sources:
-    """A base and its experts, the threads that work on them, and the dtype to write (None: the base's)."""
+    """A base and its experts, and the dtype to write (None: the base's)."""
 
     base: Weights
     experts: Sequence[Weights]
-    pool: ThreadPoolExecutor
     dtype: torch.dtype | None = None
 
     @cached_property
     def identities(self) -> tuple[str, ...]:
         """What tells the experts apart wherever they stand on disk."""
         return tuple(expert.fingerprint for expert in self.experts)
-
-    @property
-    def floating(self) -> list[str]:
-        """The names of the tensors that are merged."""
-        return [name for name, spec in self.base.specs.items() if spec.dtype.is_floating_point]
 
     def whole(self, name: str) -> Block:
         """Return a tensor's block, uncut."""
@@ -70,18 +64,15 @@ class Sources:
         return [(start, min(size, start + SEGMENT)) for start in range(0, size, SEGMENT)]
 
     def in_order(self, work: Iterable[Callable[[], Made]]) -> Iterator[Made]:
-        """Run pieces of work on the threads and yield their results in order, a bounded number ahead."""
+        """Run pieces of work on one thread per processor and yield their results in order, a bounded number ahead."""
         waiting: deque[Future[Made]] = deque()
-        try:
+        with workers() as pool:
             for piece in work:
-                waiting.append(self.pool.submit(piece))
+                waiting.append(pool.submit(piece))
                 if len(waiting) > IN_FLIGHT:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass
@@ -92,8 +83,15 @@ class Streamed:
     progress: Progress = no_progress
 
     def __post_init__(self) -> None:
-        self.experts = len(self.sources.experts)
-        self.size = sum(torch.Size(self.sources.base.specs[name].shape).numel() for name in self.sources.floating)
+        self.base, self.experts = self.sources.base, self.sources.experts
+        self.names = [name for name, spec in self.base.specs.items() if spec.dtype.is_floating_point]
+        self.size = sum(torch.Size(self.base.specs[name].shape).numel() for name in self.names)
+
+    def whole(self, name: str) -> Block:
+        """Return one tensor, uncut."""
+        block = self.sources.whole(name)
+        check_finite(name, block.task_vectors, self.base, self.experts)
+        return block
 
     def each(self, function: Callable[[Block], Found], share: float = 1.0) -> Iterator[Found]:
         """Yield the function's result for every block, in order."""
@@ -102,13 +100,13 @@ class Streamed:
             def run() -> tuple[list[Found], int]:
                 found = []
                 for block in self.sources.blocks(name, start, stop, share):
-                    check_finite(name, block.task_vectors, self.sources.base, self.sources.experts)
+                    check_finite(name, block.task_vectors, self.base, self.experts)
                     found.append(function(block))
                 return found, stop - start
 
             return run
 
-        work = (of(name, *bounds) for name in self.sources.floating for bounds in self.sources.segments(name))
+        work = (of(name, *bounds) for name in self.names for bounds in self.sources.segments(name))
         for found, size in self.sources.in_order(work):
             yield from found
             if share == 1:

@@ -59,26 +59,38 @@ class Ties(MergingMethod):
         """Return each expert's smallest kept magnitude, shape ``(T,)``; nothing when tensors are ranked by themselves."""
         if self.scope == "tensor" or survey.size == 0:
             return None
-        if self.density == 1:
-            return torch.zeros(survey.experts)
-        return magnitude_thresholds(survey, kept_count(self.density, survey.size))
+        return whole_model_thresholds(survey, self.density)
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:
         """Return λ times the disjoint merge of the trimmed task vectors."""
-        rows = block.task_vectors.reshape(len(block.task_vectors), -1)
-        if rows.shape[1] == 0:
+        if block.base.numel() == 0:
             return block.base
-        if statistics is None:
-            statistics = rows.abs().topk(kept_count(self.density, rows.shape[1]), dim=1).values[:, -1]
-        trimmed = torch.stack([_trim(row, float(smallest)) for row, smallest in zip(rows, statistics, strict=True)])
-        elected = trimmed.sum(dim=0).sign_()
-        # What disagrees with the elected sign becomes zero; what agrees stands there as its magnitude.
-        agreeing = trimmed.mul_(elected).clamp_(min=0)
-        merged = agreeing.sum(dim=0).mul_(elected).mul_(self.scale)
+        magnitudes, elected = trim_and_elect(block, self.density, statistics)
+        merged = magnitudes.sum(dim=0).mul_(elected).mul_(self.scale)
         if self.merge_rule == "mean":
-            merged /= agreeing.sign_().sum(dim=0).clamp_(min=1)
+            merged /= magnitudes.sign_().sum(dim=0).clamp_(min=1)
         combined: Tensor = merged.reshape(block.base.shape)
         return combined
+
+
+def whole_model_thresholds(survey: Survey, density: float) -> Tensor:
+    """Return each expert's smallest kept magnitude, shape ``(T,)``, ranking all elements of the model together."""
+    if density == 1:
+        return torch.zeros(len(survey.experts))
+    return magnitude_thresholds(survey, kept_count(density, survey.size))
+
+
+def trim_and_elect(block: Block, density: float, thresholds: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the magnitudes that are kept and agree with the elected sign, shape ``(T, n)``, the others zero, and that sign, ``(n,)``.
+
+    ``thresholds``, shape ``(T,)``, are the smallest magnitudes kept; without them they are those of the block, which is a whole tensor.
+    """
+    rows = block.task_vectors.reshape(len(block.task_vectors), -1)
+    if thresholds is None:
+        thresholds = rows.abs().topk(kept_count(density, rows.shape[1]), dim=1).values[:, -1]
+    trimmed = torch.stack([_trim(row, float(smallest)) for row, smallest in zip(rows, thresholds, strict=True)])
+    elected = trimmed.sum(dim=0).sign_()
+    return trimmed.mul_(elected).clamp_(min=0), elected
 
 
 def _trim(row: Tensor, smallest: float) -> Tensor:

@@ -30,7 +30,7 @@ def accuracy_figure(results: Results, operated: Model) -> Figure:
     """Draw each task's accuracy from pretrained over merged and operated to the expert."""
     models = [
         (Model(PRETRAINED), "pretrained", GREY, "o"),
-        (Model(operated.merge), f"merged: {_plain(operated.merge)}", ORANGE, "o"),
+        (results.plain(operated.merge), f"merged: {_plain(operated.merge)}", ORANGE, "o"),
         (operated, "merged + surgery", BLUE, "D"),
         (Model(INDIVIDUAL), "individual experts", BLACK, "|"),
     ]
@@ -66,7 +66,7 @@ def bias_figure(results: Results, operated: Model) -> Figure:
     tasks = [*results.tasks, AVERAGE]
     figure, axes = _canvas(7.2, 3.0)
     places = np.arange(len(tasks))
-    merged, label = Model(operated.merge), _plain(operated.merge)
+    merged, label = results.plain(operated.merge), _plain(operated.merge)
     for offset, model, legend, colour in ((-0.2, merged, label, ORANGE), (0.2, operated, f"{label} + {operated.surgery}", BLUE)):
         means, errors = _series(results, model, "bias_mean_abs", tasks, 1.0)
         axes.bar(places + offset, means, 0.38, yerr=errors, color=colour, label=legend, capsize=2)

@@ -25,7 +25,7 @@ Column = tuple[str, Model, str]
 
 
 def labels_of(models: Sequence[Model]) -> dict[Model, str]:
-    """Return a label per model, which says how surgery was fitted where that alone tells two models apart.
+    """Return a label per model, which says what it learnt from where that alone tells two models apart.
 
     >>> list(labels_of([Model("ties"), Model("ties", "surgery", 16, "held-out", 64)]).values())
     ['ties', 'ties + surgery']
@@ -36,7 +36,8 @@ def labels_of(models: Sequence[Model]) -> dict[Model, str]:
 
 
 def _fit(model: Model) -> str:
-    return f"(rank {model.rank}, {model.calibration}, {model.samples} samples)"
+    rank = f"rank {model.rank}, " if model.operated else ""
+    return f"({rank}{model.calibration}, {model.samples} samples)"
 
 
 def cells(results: Results, metric: str) -> tuple[list[str], list[list[str]]]:
@@ -107,7 +108,7 @@ def comparison_tables(results: Results) -> list["Table"]:
         for operated in found or [None]:
             label = merge if operated is None else labels[operated].replace(f"{merge} + {operated.surgery}", merge, 1)
             title = f"{label}: accuracy, %, and representation bias, mean |ΔZ|"
-            tables.append(terminal_table(results, title, _comparison(merge, operated)))
+            tables.append(terminal_table(results, title, _comparison(results.plain(merge), operated)))
     return tables
 
 
@@ -115,13 +116,12 @@ def bias_tables(results: Results) -> list["Table"]:
     """Return a table per merged model: its bias in both normalisations."""
     metrics = [(METRICS[metric][0].partition(", ")[2], metric) for metric in ("bias_l1", "bias_mean_abs")]
     return [
-        terminal_table(results, f"{merge}: representation bias", [(header, Model(merge), metric) for header, metric in metrics])
+        terminal_table(results, f"{merge}: representation bias", [(header, results.plain(merge), metric) for header, metric in metrics])
         for merge in results.merges
     ]
 
 
-def _comparison(merge: str, operated: Model | None) -> list[Column]:
-    merged = Model(merge)
+def _comparison(merged: Model, operated: Model | None) -> list[Column]:
     after: list[Column] = [] if operated is None else [(f"+ {operated.surgery}", operated, "accuracy")]
     bias_after: list[Column] = [] if operated is None else [(f"bias + {operated.surgery}", operated, "bias_mean_abs")]
     before: list[Column] = [(PRETRAINED, Model(PRETRAINED), "accuracy"), ("merged", merged, "accuracy")]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suture.backbones import TextBackbone
+from suture.backbones import TextBackbone, batches_of_like_length
 from suture.checkpoints import cache_folder
 from suture.errors import DataError, SutureWarning
 from suture.types import Progress, no_progress
@@ -31,10 +31,12 @@ def encode(backbone: TextBackbone, texts: Sequence[str], progress: Progress = no
     if not texts:
         raise DataError("there are no texts to encode")
     tokens = backbone.tokenize(texts)
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    lengths = [len(each) for each in tokens]
+    order: list[int] = []
     rows: list[Tensor] = []
     with torch.no_grad():
-        for batch in _batches(order, tokens):
+        for batch in batches_of_like_length(lengths, TOKENS_PER_BATCH):
+            order += batch
             rows.append(backbone.represent([tokens[i] for i in batch]))
             progress(len(batch))
     encoded = torch.cat(rows)
@@ -64,16 +66,6 @@ def encode_cached(
     else:
         progress(len(texts))
     return z
-
-
-def _batches(order: list[int], tokens: list[list[int]]) -> list[list[int]]:
-    """Cut an order by length into batches of at most ``TOKENS_PER_BATCH`` padded tokens."""
-    batches: list[list[int]] = [[]]
-    for i in order:
-        if batches[-1] and (len(batches[-1]) + 1) * len(tokens[i]) > TOKENS_PER_BATCH:
-            batches.append([])
-        batches[-1].append(i)
-    return batches
 
 
 def _store(file: Path, z: Tensor) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from suture.errors import DataError, InvalidHyperparameter
-from suture.randomness import generator_for
+from suture.randomness import generator_for, shuffled_rows
 from suture.surgery.module import Surgery, operate, untrained
 from suture.types import Progress, no_progress
 
@@ -96,13 +96,9 @@ def _check(calibration: Mapping[str, Pair]) -> int:
 def _batches(sizes: list[int], batch: int, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "t b"]]:
     """Yield rows of the concatenated sets, one batch per task at a time; each task goes through its samples in a new order every epoch."""
     starts = torch.tensor([0, *sizes]).cumsum(0)[:-1]
-    queues = [torch.empty(0, dtype=torch.int64) for _ in sizes]
+    drawn = [shuffled_rows(size, batch, own) for size, own in zip(sizes, generators, strict=True)]
     while True:
-        for task, size in enumerate(sizes):
-            while len(queues[task]) < batch:
-                queues[task] = torch.cat([queues[task], torch.randperm(size, generator=generators[task])])
-        yield torch.stack([start + queue[:batch] for start, queue in zip(starts, queues, strict=True)])
-        queues = [queue[batch:] for queue in queues]
+        yield torch.stack([start + next(rows) for start, rows in zip(starts, drawn, strict=True)])
 
 
 @contextmanager

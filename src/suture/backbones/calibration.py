@@ -1,0 +1,149 @@
+"""Unlabelled texts of several tasks under frozen heads: what data-driven merging and joint training run through a network."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from suture.backbones.heads import Head
+from suture.backbones.text import TextBackbone, batches_of_like_length
+from suture.errors import DataError
+
+TOKENS_PER_BATCH = 1024
+"""Padded tokens that go forward and back together: short enough batches of like lengths that little of them is padding."""
+
+
+@dataclass(frozen=True)
+class TextCalibration:
+    """Texts of each task and the task's head, in the order of the experts; it fulfils :class:`suture.merging.Calibration`.
+
+    ``backbone`` holds the base's weights. Forward passes run in ``precision``: ``torch.bfloat16`` casts the matrix products to that
+    (autocast), which is faster where the processor has such instructions; weights, gradients and losses stay float32.
+
+    Raises :class:`DataError` for a task without texts, or as many heads as there are not tasks.
+    """
+
+    backbone: TextBackbone
+    texts: Mapping[str, Sequence[str]]
+    heads: Mapping[str, Head]
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        for task, texts in self.texts.items():
+            if not texts:
+                raise DataError(f"task {task!r} has no texts to learn from")
+            if task not in self.heads:
+                raise DataError(f"task {task!r} has texts, but no head")
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks' names."""
+        return list(self.texts)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many texts each task has."""
+        return [len(texts) for texts in self.texts.values()]
+
+    @cached_property
+    def tokens(self) -> list[list[list[int]]]:
+        """The token numbers of each task's texts."""
+        return [self.backbone.tokenize(texts) for texts in self.texts.values()]
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """The names on disk of the tensors that the encoder reads."""
+        return frozenset(self.backbone.names.values())
+
+    @cached_property
+    def layers(self) -> list[list[str]]:
+        """The names on disk of the linear layers' weights, block by block; what stands before or after the blocks is a block each."""
+        blocks = block_names(self.backbone.model)
+        module_of = {source: name for name, source in self.backbone.names.items()}
+
+        def block_of(source: str) -> str:
+            return next((block for block in blocks if module_of[source].startswith(f"{block}.")), source)
+
+        return [list(group) for _, group in groupby((source for source, _ in self._linear()), key=block_of)]
+
+    def batches(self, rows: Sequence[Sequence[int]]) -> Iterator["TextBatch"]:
+        """Yield batches of texts of like length, whatever their tasks."""
+        chosen = [(task, int(row)) for task, own in enumerate(rows) for row in own]
+        for places in batches_of_like_length([len(self.tokens[task][row]) for task, row in chosen], TOKENS_PER_BATCH):
+            yield TextBatch(self, [chosen[place] for place in sorted(places)])
+
+    def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
+        """Run texts forward and show ``look`` the real tokens that enter every linear layer; no hook outlives the call."""
+        real: list[Tensor] = []
+
+        def show(source: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            entering = inputs[0]
+            # What does not run over the tokens, as a pooler, enters whole.
+            look(source, entering[real[-1]] if entering.shape[:2] == real[-1].shape else entering.reshape(-1, entering.shape[-1]))
+
+        hooks = [layer.register_forward_pre_hook(partial(show, source)) for source, layer in self._linear()]
+        try:
+            with torch.no_grad():
+                for batch in self.batches(rows):
+                    real[:] = [batch.mask]
+                    batch.represent(weights)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _linear(self) -> list[tuple[str, nn.Linear]]:
+        """Return the linear layers whose weights are on disk, with the weights' names there."""
+        names, modules = self.backbone.names, self.backbone.model.named_modules()
+        return [(names[f"{n}.weight"], layer) for n, layer in modules if isinstance(layer, nn.Linear) and f"{n}.weight" in names]
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts, by task and row in task order, that take one forward pass."""
+
+    calibration: TextCalibration
+    chosen: Sequence[tuple[int, int]]
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """The token numbers of each text."""
+        return [self.calibration.tokens[task][row] for task, row in self.chosen]
+
+    @property
+    def mask(self) -> Tensor:
+        """Which of the padded tokens are real, shape (n, longest)."""
+        return self.calibration.backbone.pad(self.tokens)["attention_mask"].bool()
+
+    def represent(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Return the representations, float32, shape (n, k)."""
+        backbone, precision = self.calibration.backbone, self.calibration.precision
+        if precision == torch.float32:
+            return backbone.represent(self.tokens, weights)
+        # The processor's fused attention is several times slower than plain products in half precision.
+        with torch.autocast("cpu", precision), sdpa_kernel(SDPBackend.MATH):
+            return backbone.represent(self.tokens, weights).float()
+
+    def logits(self, weights: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
+        """Return the tasks in the batch, each with its texts' logits under its own head."""
+        z, found, start = self.represent(weights), [], 0
+        heads = [self.calibration.heads[task] for task in self.calibration.tasks]
+        for task, group in groupby(self.chosen, key=lambda item: item[0]):
+            stop = start + len(list(group))
+            found.append((task, heads[task](z[start:stop])))
+            start = stop
+        return found
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """Return the names of a network's blocks, in forward order: the members of its longest list of modules.
+
+    >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "head": nn.Linear(2, 1)}))
+    ['layers.0', 'layers.1']
+    """
+    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    name, longest = max(lists, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
+    return [f"{name}.{number}" for number in range(len(longest))]

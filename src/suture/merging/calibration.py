@@ -1,0 +1,76 @@
+"""What data-driven methods see of the world: a network that runs with any weights, unlabelled inputs, frozen heads.
+
+Merging stands beside the backbones, not on them, so it says here what it needs; :class:`suture.backbones.TextCalibration` is one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """Inputs, of one task or of several, that take one forward pass together."""
+
+    def logits(self, weights: Mapping[str, Tensor]) -> Sequence[tuple[int, Tensor]]:
+        """Return the numbers of the tasks in it, each with its inputs' logits, shape (n, C_t), under its own head.
+
+        ``weights`` stand in, by their names on disk, for the network's own, which are the base's. Gradients flow to them.
+        """
+        ...
+
+
+@runtime_checkable
+class Calibration(Protocol):
+    """Unlabelled inputs of every task, in the order of the experts, and the network to run them through."""
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """The tasks' names."""
+        ...
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many inputs each task has."""
+        ...
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The names on disk of the tensors that the network reads."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[Sequence[str]]:
+        """The names on disk of the linear layers' weights, block by block of the network, in forward order."""
+        ...
+
+    def batches(self, rows: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Cut the given inputs of each task into batches, every input once."""
+        ...
+
+    def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
+        """Run inputs forward and show ``look`` what enters every linear layer: its weight's name and the real tokens, shape (n, in)."""
+        ...
+
+
+def softmax_entropy(logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+    """Return −Σ_y p(y) log p(y) of each row, in nats: how undecided a model is, without labels.
+
+    >>> softmax_entropy(torch.zeros(1, 4)).exp()
+    tensor([4.0000])
+    """
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def entropy_backward(calibration: Calibration, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]]) -> float:
+    """Add to the ``grad`` of the weights that of L = Σ_t mean entropy of task t's rows, batch by batch, and return L."""
+    total = 0.0
+    for batch in calibration.batches(rows):
+        loss = torch.stack([softmax_entropy(logits.float()).sum() / len(rows[task]) for task, logits in batch.logits(weights)]).sum()
+        loss.backward()
+        total += loss.item()
+    return total

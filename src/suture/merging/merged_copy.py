@@ -1,0 +1,106 @@
+"""One merged copy of the weights, made anew for every step of a method that learns by gradients."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from suture.merging.calibration import Calibration, entropy_backward
+from suture.merging.method import Block, Survey
+from suture.randomness import generator_for, shuffled_rows
+from suture.types import Progress
+
+
+@dataclass
+class MergedCopy:
+    """θ = θ_0 + Σ_t λ_t τ_t, tensor by tensor, and what its loss says of λ.
+
+    Memory: the task vectors that are given (T models), the copy and its gradient (two more). All tensors are flat: ``base`` has the
+    shape (n,), ``vectors`` (T, n).
+    """
+
+    calibration: Calibration
+    base: Mapping[str, Tensor]
+    vectors: Mapping[str, Tensor]
+    weights: dict[str, Tensor] = field(init=False)
+    """The copy, by name, in the tensors' own shapes; losses flow back to it."""
+
+    @classmethod
+    def of(cls, survey: Survey, calibration: Calibration, vectors_of: Callable[[Block], Tensor]) -> "MergedCopy":
+        """Take the tensors that the network reads and the experts changed; ``vectors_of`` makes a block's task vectors."""
+        base, vectors, shapes = {}, {}, {}
+        for name in survey.names:
+            if name in calibration.parameters and survey.base[name].numel():
+                block = survey.whole(name)
+                own = vectors_of(block)
+                if bool(own.any()):
+                    base[name], shapes[name] = block.base.reshape(-1).to(own.dtype), block.base.shape
+                    vectors[name] = own.reshape(len(own), -1)
+        copy = cls(calibration, base, vectors)
+        copy.weights = {name: torch.empty(shape, dtype=base[name].dtype).requires_grad_() for name, shape in shapes.items()}
+        return copy
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors of the copy, in order."""
+        return list(self.base)
+
+    @torch.no_grad()
+    def merge(self, coefficients: Float[Tensor, "l t"]) -> None:
+        """Set the copy; one row of coefficients per tensor, in order."""
+        for name, own in zip(self.names, coefficients, strict=True):
+            torch.addmv(self.base[name], self.vectors[name].T, own.to(self.base[name].dtype), out=self.weights[name].detach().view(-1))
+
+    def backward(self, rows: Sequence[Sequence[int]]) -> float:
+        """Leave the gradient of the summed entropy of the given inputs in the weights' ``grad``, and return the sum."""
+        for weight in self.weights.values():
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad.zero_()
+        return entropy_backward(self.calibration, self.weights, rows)
+
+    def gradient(self, name: str) -> Tensor:
+        """Return ∂L/∂θ of one tensor, flat."""
+        gradient = self.weights[name].grad
+        assert gradient is not None  # noqa: S101  backward() set it
+        return gradient.view(-1)
+
+    def coefficient_gradient(self) -> Float[Tensor, "l t"]:
+        """Return ∂L/∂λ_t^l = ⟨∂L/∂θ^l, τ_t^l⟩, exact as θ is linear in λ."""
+        return torch.stack([(self.vectors[name] @ self.gradient(name)).float() for name in self.names])
+
+
+def drawn_rows(calibration: Calibration, batch: int, seed: int) -> Iterator[list[list[int]]]:
+    """Yield rows of every task without end, each task's in an order of its own: tasks beside it do not change them."""
+    drawn = [
+        shuffled_rows(size, batch, generator_for(seed, task, "merging"))
+        for task, size in zip(calibration.tasks, calibration.sizes, strict=True)
+    ]
+    while True:
+        yield [next(rows).tolist() for rows in drawn]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How coefficients are learnt."""
+
+    initial: float
+    steps: int
+    learning_rate: float
+    task_wise: bool
+
+
+def learn_coefficients(copy: MergedCopy, rows: Iterator[list[list[int]]], schedule: Schedule, progress: Progress) -> Float[Tensor, "l t"]:
+    """Return the coefficients in [0, 1] that Adam comes to, one row per tensor of the copy; all rows are alike when ``task_wise``."""
+    layers, tasks = len(copy.names), len(copy.calibration.tasks)
+    raw = torch.full((1 if schedule.task_wise else layers, tasks), schedule.initial, requires_grad=True)
+    optimizer = torch.optim.Adam([raw], lr=schedule.learning_rate)
+    for _ in range(schedule.steps if layers else 0):
+        optimizer.zero_grad()
+        clamped = raw.clamp(0, 1).expand(layers, tasks)
+        copy.merge(clamped.detach())
+        copy.backward(next(rows))
+        clamped.backward(copy.coefficient_gradient())
+        optimizer.step()
+        progress(1)
+    return raw.detach().clamp(0, 1).expand(layers, tasks)
