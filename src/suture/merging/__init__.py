@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from suture.merging import method as contract
 from suture.merging.ada_merging import AdaMerging, AdaMergingPlusPlus
 from suture.merging.calibration import Batch, Calibration
+from suture.merging.concrete import ConcreteAdaMerging, ConcreteTaskArithmetic
 from suture.merging.dare import Dare, DareTies
 from suture.merging.driver import merge_tensors, merge_to_folder
 from suture.merging.iso_c import IsoC
@@ -15,7 +16,20 @@ from suture.merging.tsv_m import TsvM
 from suture.merging.weight_averaging import WeightAveraging
 
 METHODS: dict[str, type[MergingMethod]] = {
-    kind.name: kind for kind in (WeightAveraging, TaskArithmetic, Ties, Dare, DareTies, TsvM, IsoC, AdaMerging, AdaMergingPlusPlus)
+    kind.name: kind
+    for kind in (
+        WeightAveraging,
+        TaskArithmetic,
+        Ties,
+        Dare,
+        DareTies,
+        TsvM,
+        IsoC,
+        AdaMerging,
+        AdaMergingPlusPlus,
+        ConcreteTaskArithmetic,
+        ConcreteAdaMerging,
+    )
 }
 """Every merging method by its name."""
 
@@ -25,6 +39,8 @@ __all__ = [
     "AdaMergingPlusPlus",
     "Batch",
     "Calibration",
+    "ConcreteAdaMerging",
+    "ConcreteTaskArithmetic",
     "Dare",
     "DareTies",
     "DataDrivenMethod",

@@ -48,10 +48,14 @@ class MergedCopy:
         return list(self.base)
 
     @torch.no_grad()
-    def merge(self, coefficients: Float[Tensor, "l t"]) -> None:
-        """Set the copy; one row of coefficients per tensor, in order."""
+    def merge(self, coefficients: Float[Tensor, "l t"], masks: Mapping[str, Tensor] | None = None) -> None:
+        """Set the copy; one row of coefficients per tensor, in order. Masks, flat, go over every task vector alike."""
         for name, own in zip(self.names, coefficients, strict=True):
-            torch.addmv(self.base[name], self.vectors[name].T, own.to(self.base[name].dtype), out=self.weights[name].detach().view(-1))
+            target, base = self.weights[name].detach().view(-1), self.base[name]
+            if masks is None:
+                torch.addmv(base, self.vectors[name].T, own.to(base.dtype), out=target)
+            else:
+                torch.addcmul(base, masks[name].to(base.dtype), self.vectors[name].T @ own.to(base.dtype), out=target)
 
     def backward(self, rows: Sequence[Sequence[int]]) -> float:
         """Leave the gradient of the summed entropy of the given inputs in the weights' ``grad``, and return the sum."""
@@ -65,9 +69,10 @@ class MergedCopy:
         assert gradient is not None  # noqa: S101  backward() set it
         return gradient.view(-1)
 
-    def coefficient_gradient(self) -> Float[Tensor, "l t"]:
-        """Return ∂L/∂λ_t^l = ⟨∂L/∂θ^l, τ_t^l⟩, exact as θ is linear in λ."""
-        return torch.stack([(self.vectors[name] @ self.gradient(name)).float() for name in self.names])
+    def coefficient_gradient(self, masks: Mapping[str, Tensor] | None = None) -> Float[Tensor, "l t"]:
+        """Return ∂L/∂λ_t^l = ⟨∂L/∂θ^l, m^l ⊙ τ_t^l⟩, exact as θ is linear in λ; m is one without masks."""
+        gradients = ((name, self.gradient(name) if masks is None else self.gradient(name) * masks[name]) for name in self.names)
+        return torch.stack([(self.vectors[name] @ gradient).float() for name, gradient in gradients])
 
 
 def drawn_rows(calibration: Calibration, batch: int, seed: int) -> Iterator[list[list[int]]]:
