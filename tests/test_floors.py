@@ -15,6 +15,7 @@ FLOORS = {
     "tasks": 2,
     "representation": 2,
     "surgery": 3,
+    "training": 3,
     "evaluation": 3,
     "report": 4,
     "experiment": 5,

@@ -11,7 +11,7 @@ from PIL import Image
 import suture
 from suture.backbones import TextBackbone
 from suture.checkpoints import open_checkpoint
-from suture.errors import CheckpointNotFound, DataError, IncompatibleExperts, OutputError, OutputExists
+from suture.errors import CheckpointNotFound, DataError, IncompatibleExperts, InvalidRecipe, OutputError, OutputExists
 from suture.evaluation import Model, Record, Results
 from suture.experiment import measure_only, operate_only, read_recipe, run
 from suture.representation import encode, representation_bias
@@ -286,3 +286,44 @@ def test_an_expert_in_a_single_file(recipe_file: Path, experts: dict[str, Path])
     content["tasks"][0]["expert"] = str(experts["colours"] / "model.safetensors")
     assert measure_only(read_recipe(edit(recipe_file, **content)), baselines_too=True).rows() == whole
     assert open_checkpoint(experts["colours"] / "model.safetensors").elements > 0
+
+
+def test_a_data_driven_merge_is_made_for_every_seed(recipe_file: Path, tmp_path: Path) -> None:
+    merges = [{"method": "ada_merging", "steps": 2, "batch_size": 4}, {"method": "dare", "drop": 0.5}, "weight_averaging"]
+    results = run(read_recipe(edit(recipe_file, merges=merges)), tmp_path / "out").results
+    assert sorted(folder.name for folder in (tmp_path / "out" / "merged").iterdir()) == [
+        "ada_merging-seed0",
+        "ada_merging-seed1",
+        "dare-seed0",
+        "dare-seed1",
+        "weight_averaging",
+    ]
+    learnt, drawn, plain = (results.plain(merge) for merge in ("ada_merging(steps=2, batch_size=4)", "dare(drop=0.5)", "weight_averaging"))
+    assert (learnt.calibration, learnt.samples, drawn.calibration, plain.calibration) == ("held-out", 24, "none", "none")
+    seeds = {model: {record.seed for record in results.records if record.model == model} for model in (learnt, drawn, plain)}
+    assert seeds == {learnt: {0, 1}, drawn: {0, 1}, plain: {0}}
+    folder = open_checkpoint(tmp_path / "out" / "merged" / "dare-seed1")
+    assert not torch.equal(folder["encoder.layer.0.output.dense.weight"], _other_seed(folder.path))
+
+
+def _other_seed(folder: Path) -> torch.Tensor:
+    return open_checkpoint(folder.with_name("dare-seed0"))["encoder.layer.0.output.dense.weight"]
+
+
+def test_a_methods_seed_comes_from_the_recipes(recipe_file: Path) -> None:
+    with pytest.raises(InvalidRecipe, match="one of the recipe's 'seeds'"):
+        read_recipe(edit(recipe_file, merges=[{"method": "dare", "seed": 3}]))
+
+
+def test_joint_training_is_measured_beside_the_merges(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(recipe_file.read_text()) | {"joint": {"epochs": 1}, "merges": ["weight_averaging"]}
+    with pytest.raises(InvalidRecipe, match="joint training needs a labelled 'train' file; missing for: colours, numbers, pets"):
+        read_recipe(edit(recipe_file, **content))
+    for task in content["tasks"]:
+        task["train"] = task["head"]["support"]
+    results = run(read_recipe(edit(recipe_file, **content)), tmp_path / "out").results
+    assert {record.seed for record in results.records if record.merge == "traditional_mtl"} == {0, 1}
+    assert results.merges == ["weight_averaging"]
+    trained, base = open_checkpoint(tmp_path / "out" / "traditional_mtl" / "seed1"), open_checkpoint(content["base"])
+    assert trained.specs == base.specs
+    assert not torch.equal(trained["encoder.layer.0.output.dense.weight"], base["encoder.layer.0.output.dense.weight"])

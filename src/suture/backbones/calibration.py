@@ -129,12 +129,16 @@ class TextBatch:
 
     def logits(self, weights: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
         """Return the tasks in the batch, each with its texts' logits under its own head."""
+        return [(task, logits) for task, _, logits in self.classified(weights)]
+
+    def classified(self, weights: Mapping[str, Tensor]) -> list[tuple[int, list[int], Tensor]]:
+        """Return the tasks in the batch, each with its texts' rows and their logits under its own head."""
         z, found, start = self.represent(weights), [], 0
         heads = [self.calibration.heads[task] for task in self.calibration.tasks]
         for task, group in groupby(self.chosen, key=lambda item: item[0]):
-            stop = start + len(list(group))
-            found.append((task, heads[task](z[start:stop])))
-            start = stop
+            rows = [row for _, row in group]
+            found.append((task, rows, heads[task](z[start : start + len(rows)])))
+            start += len(rows)
         return found
 
 

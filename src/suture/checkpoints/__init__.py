@@ -5,6 +5,7 @@ from pathlib import Path
 from suture.checkpoints.adapter import is_adapter
 from suture.checkpoints.cache import cache_folder
 from suture.checkpoints.companions import copy_companions
+from suture.checkpoints.layout import write_like
 from suture.checkpoints.lora import LoraExpert
 from suture.checkpoints.manifest import Manifest, read_manifest
 from suture.checkpoints.reading import SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
@@ -30,6 +31,7 @@ __all__ = [
     "sha256_of",
     "staged_file",
     "staged_folder",
+    "write_like",
     "write_safetensors",
 ]
 

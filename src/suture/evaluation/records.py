@@ -10,8 +10,8 @@ from suture.errors import DataError
 AVERAGE = "average"
 """The name of the column of averages; no task may be called so."""
 
-PRETRAINED, INDIVIDUAL = "pretrained", "individual"
-UNMERGED = {PRETRAINED, INDIVIDUAL}
+PRETRAINED, INDIVIDUAL, JOINT = "pretrained", "individual", "traditional_mtl"
+UNMERGED = {PRETRAINED, INDIVIDUAL, JOINT}
 NONE = "none"
 
 
@@ -19,7 +19,7 @@ class Model(NamedTuple):
     """What was measured, a row of the final table: everything that tells two models apart but the seed."""
 
     merge: str
-    """A merging method with its settings, or ``pretrained`` or ``individual``."""
+    """A merging method with its settings, or ``pretrained``, ``individual`` or ``traditional_mtl``."""
     surgery: str = NONE
     rank: int = 0
     calibration: str = NONE

@@ -46,6 +46,9 @@ def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
     splits["test"], classes = _labelled(entry, entry.test, named)
     if entry.calibration is not None:
         splits["calibration"], _ = read_split(entry.calibration, classes, text=entry.text, label=None)
+    if entry.train is not None:
+        splits["train"], _ = _labelled(entry, entry.train, classes)
+        _check_disjoint(entry, splits["train"], entry.train, splits["test"], "take them out")
     if entry.head.support is not None:
         _check_disjoint(entry, splits[SUPPORT], entry.head.support, splits["test"], "take them out")
     if entry.calibration is not None and held_out:

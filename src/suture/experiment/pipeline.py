@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from suture.backbones import TextCalibration
-from suture.checkpoints import Checkpoint, Weights, open_checkpoint
+from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
 from suture.experiment.recipe import Mode, Recipe
@@ -20,7 +20,9 @@ from suture.randomness import generator_for
 from suture.representation import encode_cached, representation_bias
 from suture.surgery import Surgery, fit_surgery
 from suture.surgery.module import Origin
+from suture.task_vector import TaskVector
 from suture.tasks import Split
+from suture.training import fine_tune
 from suture.types import Progress, Stage, silent
 
 Encoded = Mapping[str, Tensor]
@@ -77,6 +79,22 @@ def merge(setting: Setting, recipe: Recipe, method: MergingMethod, seed: int, ou
     """Merge the setting's experts into a folder and open it; data-driven methods learn from the calibration set of the seed."""
     calibration = calibration_set(setting, recipe, seed) if isinstance(method, DataDrivenMethod) else None
     return open_checkpoint(merge_to_folder(method, setting.base, list(setting.experts.values()), out, calibration=calibration, stage=stage))
+
+
+def train_jointly(setting: Setting, recipe: Recipe, seed: int, out: Path, stage: Stage = silent) -> Checkpoint:
+    """Fine-tune the base on all tasks' training data and write it; what is trained is what any expert's fine-tuning changed."""
+    assert recipe.joint is not None  # noqa: S101  the caller looked
+    splits = {task.name: task.split("train") for task in setting.tasks}
+    texts = {task: split.texts for task, split in splits.items()}
+    inputs = TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
+    vectors = [TaskVector(setting.base, expert) for expert in setting.experts.values()]
+    start = {name: setting.base[name] for name in inputs.parameters if any(bool(vector[name].any()) for vector in vectors)}
+    schedule = recipe.joint.schedule()
+    with stage("Joint training", schedule.epochs * sum(inputs.sizes)) as progress:
+        trained = fine_tune(inputs, [split.known_labels() for split in splits.values()], start, schedule, seed, progress)
+    out.mkdir(parents=True)
+    write_like(setting.base, out, ((name, trained.get(name, setting.base[name])) for name in setting.base))
+    return open_checkpoint(out)
 
 
 def seeded(method: MergingMethod, seeds: Sequence[int]) -> list[tuple[MergingMethod, list[int]]]:

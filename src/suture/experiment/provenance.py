@@ -34,7 +34,7 @@ def paths_of(recipe: Recipe) -> list[Path]:
 
 
 def _data_files(recipe: Recipe) -> list[Path]:
-    return [file for task in recipe.tasks for file in (task.test, task.calibration, task.head.support, task.head.file) if file]
+    return [file for task in recipe.tasks for file in (task.test, task.calibration, task.train, task.head.support, task.head.file) if file]
 
 
 def _identity(split: Split) -> dict[str, Any]:

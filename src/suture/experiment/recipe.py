@@ -28,6 +28,7 @@ from suture.evaluation import AVERAGE
 from suture.merging import MergingMethod, make_method
 from suture.merging.method import SEED
 from suture.surgery import Schedule
+from suture.training import FineTuning
 
 Mode = Literal["held-out", "transductive"]
 
@@ -99,6 +100,7 @@ class TaskRecipe(Strict):
     test: Path
     head: HeadRecipe
     calibration: Path | None = None
+    train: Path | None = None
     classes: list[str] | None = None
     text: str = "text"
     label: str = "label"
@@ -145,6 +147,18 @@ class SurgeryRecipe(Strict):
         return Schedule(**self.model_dump())
 
 
+class JointRecipe(Strict):
+    """Traditional multi-task learning beside the merges, on the tasks' labelled ``train`` files (:class:`suture.training.FineTuning`)."""
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False)
+
+    def schedule(self) -> FineTuning:
+        """Return the schedule that these numbers describe."""
+        return FineTuning(**self.model_dump())
+
+
 class Recipe(Strict):
     """A whole experiment; without a ``name`` it is called by its suite's."""
 
@@ -156,6 +170,7 @@ class Recipe(Strict):
     merges: list[Method] = Field(min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
     surgery: SurgeryRecipe = SurgeryRecipe()
+    joint: JointRecipe | None = None
     test_samples: int | None = Field(None, ge=1)
     seeds: list[Seed] = Field([0, 1, 2], min_length=1)
 
@@ -176,6 +191,8 @@ class Recipe(Strict):
                 raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
         if self.calibration.mode == "held-out" and (bare := [task.name for task in self.tasks if task.calibration is None]):
             raise ValueError(f"held-out calibration needs a 'calibration' file; missing for: {', '.join(bare)}")
+        if self.joint is not None and (bare := [task.name for task in self.tasks if task.train is None]):
+            raise ValueError(f"joint training needs a labelled 'train' file; missing for: {', '.join(bare)}")
         return self
 
     @model_serializer(mode="wrap")
@@ -236,7 +253,7 @@ def template_file() -> Path:
 
 
 def _keys() -> list[str]:
-    parts = (Recipe, BackboneRecipe, HeadRecipe, TaskRecipe, CalibrationRecipe, SurgeryRecipe)
+    parts = (Recipe, BackboneRecipe, HeadRecipe, TaskRecipe, CalibrationRecipe, SurgeryRecipe, JointRecipe)
     return [key for part in parts for key in part.model_fields]
 
 

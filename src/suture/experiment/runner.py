@@ -13,7 +13,7 @@ from torch import Tensor
 from suture.backbones import save_heads
 from suture.checkpoints import Manifest, check_output, staged_folder
 from suture.checkpoints.writing import write_text
-from suture.evaluation import INDIVIDUAL, PRETRAINED, Model, Record, Results
+from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Results
 from suture.experiment import pipeline
 from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import inputs_of, paths_of, settings_of
@@ -58,6 +58,8 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
     with staged_folder(out, manifest, replace=replace, inputs=paths_of(recipe)) as folder:
         representations = Representations(setting, stage)
         records = baselines(setting, representations)
+        if recipe.joint is not None:
+            records += _joint(setting, recipe, folder, representations, stage)
         save_heads(folder / "heads.safetensors", setting.heads)
         surgeries: dict[str, Surgery] = {}
         for method in recipe.merges:
@@ -74,6 +76,17 @@ def baselines(setting: Setting, representations: Representations) -> list[Record
     expert = representations.individual("test")
     base = representations.shared(PRETRAINED, setting.base, "test")
     return [*pipeline.measure(setting, Model(PRETRAINED), 0, base, expert), *pipeline.measure(setting, Model(INDIVIDUAL), 0, expert)]
+
+
+def _joint(setting: Setting, recipe: Recipe, folder: Path, representations: Representations, stage: Stage) -> list[Record]:
+    """Train the base on all tasks together, once for every seed, and measure it; its weights are written."""
+    records = []
+    for seed in recipe.seeds:
+        name = f"{JOINT}-seed{seed}"
+        weights = pipeline.train_jointly(setting, recipe, seed, folder / JOINT / f"seed{seed}", stage)
+        test, expert = representations.shared(name, weights, "test"), representations.individual("test")
+        records += pipeline.measure(setting, Model(JOINT), seed, test, expert)
+    return records
 
 
 def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:

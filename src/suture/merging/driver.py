@@ -2,24 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
-from suture.checkpoints import (
-    SINGLE,
-    Checkpoint,
-    Manifest,
-    TensorSpec,
-    Weights,
-    cache_folder,
-    copy_companions,
-    staged_folder,
-    write_safetensors,
-)
+from suture.checkpoints import Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
 from suture.errors import UsageError
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
@@ -83,11 +72,7 @@ def merge_to_folder(
     files = [file for weights in (base, *experts) for file in weights.files]
     with staged_folder(out, Manifest(inputs=inputs, settings=settings), replace=replace, inputs=files) as folder:
         merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, stage=stage)
-        for file, tensors in groupby(merged, key=lambda item: base.file_of[item[0]]):
-            specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
-            target = folder / (file.name if len(base.files) > 1 else SINGLE)
-            write_safetensors(target, specs, tensors)
-        copy_companions(base, folder)
+        write_like(base, folder, merged, dtype)
     return Path(out)
 
 
@@ -106,10 +91,6 @@ def _estimated(method: MergingMethod, sources: Sources, calibration: Calibration
         with stage(f"Estimating: {method.name}", method.effort(calibration)) as progress:
             found = method.estimate(Streamed(sources), calibration, Path(scratch), progress)
         yield found
-
-
-def _written(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
-    return TensorSpec(spec.shape, dtype) if dtype is not None and spec.dtype.is_floating_point else spec
 
 
 def _merged(method: MergingMethod, sources: Sources, statistics: Statistics) -> Iterator[tuple[str, Tensor]]:

@@ -168,7 +168,7 @@ def require_finite(name: str, value: float) -> None:
     require(isfinite(value), f"{name} must be a finite number, not {value}")
 
 
-def require_positive(**values: float) -> None:
+def require_positive(**values: int | float) -> None:
     """Raise :class:`InvalidHyperparameter` unless each of the named hyperparameters is a positive number."""
     for name, value in values.items():
         require(isfinite(value) and value > 0, f"{name} must be a positive number, not {value}")

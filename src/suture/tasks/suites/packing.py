@@ -16,15 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from suture.checkpoints import (
-    SINGLE,
-    Checkpoint,
-    Manifest,
-    copy_companions,
-    sha256_of,
-    staged_folder,
-    write_safetensors,
-)
+from suture.checkpoints import Checkpoint, Manifest, sha256_of, staged_folder, write_like
 from suture.errors import CorruptCheckpoint
 
 GROUP = 64
@@ -90,5 +82,4 @@ def unpack_expert(file: Path, base: Checkpoint, out: Path) -> None:
 
     inputs = {str(base.path): base.digest, str(file): sha256_of(file)}
     with staged_folder(out, Manifest(inputs=inputs)) as stage:
-        write_safetensors(stage / SINGLE, base.specs, ((name, expert(name)) for name in base))
-        copy_companions(base, stage)
+        write_like(base, stage, ((name, expert(name)) for name in base))

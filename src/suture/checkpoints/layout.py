@@ -1,0 +1,27 @@
+"""New weights in the layout of a base: the same shards, configuration and tokenizer beside them."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from suture.checkpoints.companions import copy_companions
+from suture.checkpoints.reading import SINGLE, Checkpoint, TensorSpec
+from suture.checkpoints.writing import write_safetensors
+
+
+def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None = None) -> None:
+    """Write tensors, which come in the base's order, into a folder; floating-point ones are of ``dtype`` where one is given.
+
+    Raises ``ValueError`` when they are not the base's by name, shape and dtype.
+    """
+    for file, own in groupby(tensors, key=lambda item: base.file_of[item[0]]):
+        specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
+        write_safetensors(folder / (file.name if len(base.files) > 1 else SINGLE), specs, own)
+    copy_companions(base, folder)
+
+
+def _written(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
+    return TensorSpec(spec.shape, dtype) if dtype is not None and spec.dtype.is_floating_point else spec
