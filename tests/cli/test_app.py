@@ -105,6 +105,22 @@ def test_mixed_precisions_need_a_dtype(
     assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
 
 
+def test_a_method_that_learns_merges_from_a_recipe(recipe_file: Path, bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    settings = ["--set", "steps=2", "--set", "batch_size=4", "--set", "seed=1"]
+    done = suture("merge", "ada_merging", "--recipe", recipe_file, "-o", tmp_path / "out", *settings)
+    assert "Estimating: ada_merging" in done.stderr
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["method"]
+    assert told == "ada_merging(scope=layer, initial=0.3, steps=2, batch_size=4, learning_rate=0.001, seed=1)"
+    out = ["-o", tmp_path / "other"]
+    bare = suture("merge", "ada_merging", "--base", bert, *experts.values(), *out, fails=2)
+    assert "learns from unlabelled inputs" in bare.stderr
+    assert "--recipe" in bare.stderr
+    both = suture("merge", "ada_merging", "--recipe", recipe_file, "--base", bert, *out, fails=2)
+    assert "names base and experts itself" in both.stderr
+    assert "give --base and at least one expert" in suture("merge", "ties", *out, fails=2).stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_methods_lists_hyperparameters_and_papers() -> None:
     shown = suture("methods").stdout
     for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from suture.cli import console
-from suture.errors import InvalidHyperparameter
+from suture.errors import InvalidHyperparameter, UsageError
 
 if TYPE_CHECKING:
     from suture.experiment import Recipe
@@ -84,9 +84,15 @@ def run(recipe: RecipeFile, out: Out, replace: Replace = False) -> None:
 @app.command()
 def merge(
     method: Annotated[str, typer.Argument(help="One of `suture methods`.")],
-    experts: Annotated[list[Path], typer.Argument(help="Model folders, safetensors files or PEFT LoRA adapter folders.")],
-    base: Annotated[Path, typer.Option("--base", help="The folder or safetensors file that all experts were fine-tuned from.")],
     out: Out,
+    experts: Annotated[list[Path] | None, typer.Argument(help="Model folders, safetensors files or PEFT LoRA adapter folders.")] = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="The folder or safetensors file that all experts were fine-tuned from.")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="Take base, experts and the data to learn from out of a recipe, in place of EXPERTS and --base."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter of the method; may be repeated."),
@@ -97,18 +103,28 @@ def merge(
     ] = None,
     replace: Replace = False,
 ) -> None:
-    """Merge experts into one model folder, tensor by tensor, whatever their size."""
+    """Merge experts into one model folder, tensor by tensor, whatever their size.
+
+    Methods that learn from unlabelled data (`suture methods` says which) need a recipe.
+    """
     import torch
 
     from suture.checkpoints import check_output, open_checkpoint, open_expert
+    from suture.experiment import merge_only, read_recipe
     from suture.merging import make_method, merge_to_folder
 
-    chosen = make_method(method, _settings(settings or []))
-    check_output(out, replace=replace, inputs=[base, *experts])
-    origin = open_checkpoint(base)
-    sources = [open_expert(origin, expert) for expert in experts]
-    precision = None if dtype is None else getattr(torch, dtype)
-    merge_to_folder(chosen, origin, sources, out, dtype=precision, replace=replace, stage=console.progress_stage)
+    chosen, precision = make_method(method, _settings(settings or [])), None if dtype is None else getattr(torch, dtype)
+    if recipe is not None:
+        if base is not None or experts:
+            raise UsageError("--recipe names base and experts itself: give either it, or --base and EXPERTS")
+        merge_only(read_recipe(recipe), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
+    else:
+        if base is None or not experts:
+            raise UsageError("give --base and at least one expert, or --recipe")
+        check_output(out, replace=replace, inputs=[base, *experts])
+        origin = open_checkpoint(base)
+        sources = [open_expert(origin, expert) for expert in experts]
+        merge_to_folder(chosen, origin, sources, out, dtype=precision, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 
 

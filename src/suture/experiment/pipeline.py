@@ -1,7 +1,8 @@
 """The stages of an experiment: merge, encode, fit surgery, measure. Each is a function of what came before."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,10 +76,22 @@ class Representations:
             yield task, encode_cached(backbone, part.texts, progress)
 
 
-def merge(setting: Setting, recipe: Recipe, method: MergingMethod, seed: int, out: Path, stage: Stage = silent) -> Checkpoint:
+def merge(
+    setting: Setting,
+    recipe: Recipe,
+    method: MergingMethod,
+    seed: int,
+    out: Path,
+    stage: Stage = silent,
+    *,
+    dtype: torch.dtype | None = None,
+    replace: bool = False,
+) -> Checkpoint:
     """Merge the setting's experts into a folder and open it; data-driven methods learn from the calibration set of the seed."""
-    calibration = calibration_set(setting, recipe, seed) if isinstance(method, DataDrivenMethod) else None
-    return open_checkpoint(merge_to_folder(method, setting.base, list(setting.experts.values()), out, calibration=calibration, stage=stage))
+    learnt_from = calibration_set(setting, recipe, seed) if isinstance(method, DataDrivenMethod) else None
+    experts = list(setting.experts.values())
+    merge_to_folder(method, setting.base, experts, out, calibration=learnt_from, dtype=dtype, replace=replace, stage=stage)
+    return open_checkpoint(out)
 
 
 def train_jointly(setting: Setting, recipe: Recipe, seed: int, out: Path, stage: Stage = silent) -> Checkpoint:
@@ -101,7 +114,7 @@ def seeded(method: MergingMethod, seeds: Sequence[int]) -> list[tuple[MergingMet
     """Return the merges that a recipe's seeds make of a method, each with its seeds: one for each where it draws at random, else one."""
     if SEED not in {field.name for field in fields(method)}:
         return [(method, list(seeds))]
-    return [(replace(method, **{SEED: seed}), [seed]) for seed in seeds]
+    return [(dataclasses.replace(method, **{SEED: seed}), [seed]) for seed in seeds]
 
 
 def calibration_set(setting: Setting, recipe: Recipe, seed: int) -> TextCalibration:

@@ -6,14 +6,19 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from suture.checkpoints import Checkpoint, open_checkpoint, staged_file
+import torch
+
+from suture.checkpoints import Checkpoint, check_output, open_checkpoint, staged_file
 from suture.errors import CheckpointError, DataError, OutputExists, UnknownName
 from suture.evaluation import Model, Results
 from suture.experiment import pipeline
 from suture.experiment.pipeline import Fitted, Representations
+from suture.experiment.provenance import paths_of
 from suture.experiment.recipe import Recipe
 from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
+from suture.merging import MergingMethod
+from suture.merging.method import SEED
 from suture.surgery import load_surgery, save_surgery
 from suture.surgery.module import read_origin
 from suture.tasks import SUITES
@@ -59,6 +64,15 @@ def measure_only(
         operated = pipeline.operated_model(model.merge, fitted)
         records += pipeline.measure(setting, operated, fitted.origin.seed, test, expert, fitted.surgery)
     return Results(records)
+
+
+def merge_only(
+    recipe: Recipe, method: MergingMethod, out: Path, *, dtype: torch.dtype | None = None, replace: bool = False, stage: Stage = silent
+) -> None:
+    """Merge a recipe's experts by a method into a folder; what it learns from is the recipe's calibration set, drawn by its own seed."""
+    check_output(out, replace=replace, inputs=paths_of(recipe))
+    seed: int = getattr(method, SEED, recipe.seeds[0])
+    pipeline.merge(prepare(recipe), recipe, method, seed, out, stage, dtype=dtype, replace=replace)
 
 
 def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: bool = False, stage: Stage = silent) -> None:

@@ -83,7 +83,10 @@ def _estimated(method: MergingMethod, sources: Sources, calibration: Calibration
         yield None
         return
     if calibration is None:
-        raise UsageError(f"{method.name} learns from unlabelled inputs of every task: give them in a recipe, or a calibration from Python")
+        raise UsageError(
+            f"{method.name} learns from unlabelled inputs of every task: name it in a recipe, give one to `suture merge` (--recipe), "
+            "or a calibration to merge_to_folder"
+        )
     if len(calibration.tasks) != len(sources.experts):
         raise UsageError(f"{len(sources.experts)} experts, but calibration inputs of {len(calibration.tasks)} tasks")
     cache_folder().mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results
-from suture.merging import MergingMethod
+from suture.merging import DataDrivenMethod, MergingMethod
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -139,10 +139,14 @@ def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":
     """Return the merging methods with their hyperparameters, defaults and papers, for a terminal."""
     from rich.table import Table
 
-    table = Table("method", "hyperparameters and defaults", "paper", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method", no_wrap=True)
+    table.add_column("paper; hyperparameters and defaults", overflow="fold")
     for name, kind in methods.items():
+        source = "; learns from unlabelled data" if issubclass(kind, DataDrivenMethod) else ""
+        paper = f"{kind.paper.title}, {kind.paper.year}, arXiv {kind.paper.arxiv}{source}"
         settings = ", ".join(f"{field.name}={field.default}" for field in fields(kind))
-        table.add_row(name, settings or "–", f"{kind.paper.title}, {kind.paper.year}, arXiv {kind.paper.arxiv}")
+        table.add_row(name, f"{paper}\n[dim]{settings}[/dim]" if settings else paper)
     return table
 
 
