@@ -59,16 +59,26 @@ class TextCalibration:
         """The names on disk of the tensors that the encoder reads."""
         return frozenset(self.backbone.names.values())
 
-    @cached_property
+    @property
     def layers(self) -> list[list[str]]:
         """The names on disk of the linear layers' weights, block by block; what stands before or after the blocks is a block each."""
-        blocks = block_names(self.backbone.model)
-        module_of = {source: name for name, source in self.backbone.names.items()}
+        return [linear for _, linear in self._blocks]
 
-        def block_of(source: str) -> str:
-            return next((block for block in blocks if module_of[source].startswith(f"{block}.")), source)
+    @cached_property
+    def blocks(self) -> list[list[str]]:
+        """The names on disk of all tensors of the same blocks; embeddings, and norms outside the blocks, are in none."""
+        names = self.backbone.names
+        return [[source for name, source in names.items() if name.startswith(f"{block}.")] for block, _ in self._blocks]
 
-        return [list(group) for _, group in groupby((source for source, _ in self._linear()), key=block_of)]
+    @cached_property
+    def _blocks(self) -> list[tuple[str, list[str]]]:
+        """The modules that are blocks, with the names on disk of their linear layers' weights."""
+        members = block_names(self.backbone.model)
+
+        def block_of(layer: tuple[str, str, nn.Linear]) -> str:
+            return next((block for block in members if layer[0].startswith(f"{block}.")), layer[0])
+
+        return [(block, [source for _, source, _ in group]) for block, group in groupby(self._linear(), key=block_of)]
 
     def batches(self, rows: Sequence[Sequence[int]]) -> Iterator["TextBatch"]:
         """Yield batches of texts of like length, whatever their tasks."""
@@ -79,13 +89,17 @@ class TextCalibration:
     def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
         """Run texts forward and show ``look`` the real tokens that enter every linear layer; no hook outlives the call."""
         real: list[Tensor] = []
+        last: list[Tensor] = []
 
         def show(source: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             entering = inputs[0]
-            # What does not run over the tokens, as a pooler, enters whole.
-            look(source, entering[real[-1]] if entering.shape[:2] == real[-1].shape else entering.reshape(-1, entering.shape[-1]))
+            if not last or last[0] is not entering:
+                # What does not run over the tokens, as a pooler, enters whole.
+                over_tokens = entering.shape[:2] == real[0].shape
+                last[:] = [entering, entering[real[0]] if over_tokens else entering.reshape(-1, entering.shape[-1])]
+            look(source, last[1])
 
-        hooks = [layer.register_forward_pre_hook(partial(show, source)) for source, layer in self._linear()]
+        hooks = [layer.register_forward_pre_hook(partial(show, source)) for _, source, layer in self._linear()]
         try:
             with torch.no_grad():
                 for batch in self.batches(rows):
@@ -95,10 +109,10 @@ class TextCalibration:
             for hook in hooks:
                 hook.remove()
 
-    def _linear(self) -> list[tuple[str, nn.Linear]]:
-        """Return the linear layers whose weights are on disk, with the weights' names there."""
+    def _linear(self) -> list[tuple[str, str, nn.Linear]]:
+        """Return the linear layers whose weights are on disk: each one's name in the model, its weight's name on disk, and itself."""
         names, modules = self.backbone.names, self.backbone.model.named_modules()
-        return [(names[f"{n}.weight"], layer) for n, layer in modules if isinstance(layer, nn.Linear) and f"{n}.weight" in names]
+        return [(n, names[f"{n}.weight"], layer) for n, layer in modules if isinstance(layer, nn.Linear) and f"{n}.weight" in names]
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,7 @@ class TextBatch:
     def represent(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the representations, float32, shape (n, k)."""
         backbone, precision = self.calibration.backbone, self.calibration.precision
+        weights = {name: weight.float() for name, weight in weights.items()}
         if precision == torch.float32:
             return backbone.represent(self.tokens, weights)
         # The processor's fused attention is several times slower than plain products in half precision.

@@ -8,8 +8,11 @@ from suture.merging.calibration import Batch, Calibration
 from suture.merging.concrete import ConcreteAdaMerging, ConcreteTaskArithmetic
 from suture.merging.dare import Dare, DareTies
 from suture.merging.driver import merge_tensors, merge_to_folder
+from suture.merging.fisher import Fisher
 from suture.merging.iso_c import IsoC
 from suture.merging.method import DataDrivenMethod, MergingMethod, Paper
+from suture.merging.regmean import RegMean
+from suture.merging.regmean_pp import RegMeanPlusPlus
 from suture.merging.task_arithmetic import TaskArithmetic
 from suture.merging.ties import Ties
 from suture.merging.tsv_m import TsvM
@@ -25,6 +28,9 @@ METHODS: dict[str, type[MergingMethod]] = {
         DareTies,
         TsvM,
         IsoC,
+        Fisher,
+        RegMean,
+        RegMeanPlusPlus,
         AdaMerging,
         AdaMergingPlusPlus,
         ConcreteTaskArithmetic,
@@ -44,9 +50,12 @@ __all__ = [
     "Dare",
     "DareTies",
     "DataDrivenMethod",
+    "Fisher",
     "IsoC",
     "MergingMethod",
     "Paper",
+    "RegMean",
+    "RegMeanPlusPlus",
     "TaskArithmetic",
     "Ties",
     "TsvM",

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from suture.randomness import generator_for
+
 
 @runtime_checkable
 class Batch(Protocol):
@@ -47,20 +49,41 @@ class Calibration(Protocol):
         """The names on disk of the linear layers' weights, block by block of the network, in forward order."""
         ...
 
+    @property
+    def blocks(self) -> Sequence[Sequence[str]]:
+        """The names on disk of all tensors of the same blocks; those in no block (embeddings, a last norm) belong to all of them."""
+        ...
+
     def batches(self, rows: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """Cut the given inputs of each task into batches, every input once."""
         ...
 
     def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
-        """Run inputs forward and show ``look`` what enters every linear layer: its weight's name and the real tokens, shape (n, in)."""
+        """Run inputs forward and show ``look`` what enters every linear layer: its weight's name and the real tokens, shape (n, in).
+
+        Layers that one tensor enters may be shown one and the same, one after the other.
+        """
         ...
+
+
+def sampled_rows(calibration: Calibration, samples: int, seed: int) -> list[list[int]]:
+    """Return at most ``samples`` inputs of every task, each task's drawn by a generator of its own: tasks beside it do not change them."""
+    drawn = []
+    for task, size in zip(calibration.tasks, calibration.sizes, strict=True):
+        drawn.append(torch.randperm(size, generator=generator_for(seed, task, "merging"))[:samples].tolist())
+    return drawn
+
+
+def rows_of_one(calibration: Calibration, task: int, rows: Sequence[int]) -> list[Sequence[int]]:
+    """Return inputs of one task as :meth:`Calibration.batches` takes them: none of the others."""
+    return [rows if place == task else [] for place in range(len(calibration.tasks))]
 
 
 def softmax_entropy(logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
     """Return −Σ_y p(y) log p(y) of each row, in nats: how undecided a model is, without labels.
 
-    >>> softmax_entropy(torch.zeros(1, 4)).exp()
-    tensor([4.0000])
+    >>> softmax_entropy(torch.zeros(1, 4)).exp().round(decimals=4)
+    tensor([4.])
     """
     log_p = logits.log_softmax(dim=1)
     return -(log_p.exp() * log_p).sum(dim=1)

@@ -8,7 +8,7 @@ from unlabelled inputs.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -20,6 +20,8 @@ from torch import Tensor
 from suture.checkpoints import Weights
 from suture.errors import InvalidHyperparameter, UnknownName
 from suture.merging.calibration import Calibration
+from suture.merging.matching import check_finite
+from suture.task_vector import accumulation_dtype
 from suture.types import Progress
 
 Statistics = Any
@@ -138,6 +140,20 @@ class DataDrivenMethod(MergingMethod):
     @abstractmethod
     def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Return what :meth:`combine` needs; what is too large for memory may be written to the folder ``scratch``."""
+
+
+def network_weights(survey: Survey, expert: int, names: Collection[str]) -> dict[str, Tensor]:
+    """Return those tensors of one expert, in the precision that sums run in.
+
+    Raises :class:`suture.errors.NonFiniteTensor` for NaN or Inf, which would spread to all that a network makes of them.
+    """
+    weights = {}
+    for name in survey.names:
+        if name in names:
+            tensor = survey.experts[expert][name]
+            check_finite(name, tensor, survey.base, survey.experts)
+            weights[name] = tensor.to(accumulation_dtype(survey.base[name].dtype))
+    return weights
 
 
 def make_method(methods: Mapping[str, type[MergingMethod]], name: str, settings: Mapping[str, object]) -> MergingMethod:

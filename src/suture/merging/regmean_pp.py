@@ -1,0 +1,64 @@
+"""RegMean++: RegMean block after block, on what the blocks that are merged already hand on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from suture.merging.calibration import Calibration, rows_of_one, sampled_rows
+from suture.merging.method import Block, Paper, Statistics, Survey, network_weights
+from suture.merging.regmean import RegMean, gram_matrices, regress, stored
+from suture.types import Progress
+
+
+@dataclass(frozen=True)
+class RegMeanPlusPlus(RegMean):
+    """As RegMean, but X_t of block l comes from a network whose blocks before l are merged, and whose block l is expert t's own.
+
+    RegMean fits each layer to inputs that the merged network never sees, as its earlier layers answer otherwise than any expert's;
+    here a block is fitted to the inputs that it will have. Biases, norms and embeddings are averaged; those in no block are merged from
+    the start.
+
+    Memory: the merged weights twice, one expert's block and its Gram matrices. Time: a forward pass per input and block.
+
+    Source: Nguyen et al., 2025, *RegMean++*, arXiv 2508.03121.
+    """
+
+    name: ClassVar[str] = "regmean_pp"
+    paper: ClassVar[Paper] = Paper("RegMean++", "2508.03121", 2025)
+
+    def effort(self, calibration: Calibration) -> int:
+        """Return the number of inputs of all tasks, times that of blocks."""
+        return super().effort(calibration) * len(calibration.layers)
+
+    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
+        """Return the merged task vectors of the linear layers, by name."""
+        drawn = sampled_rows(calibration, self.samples, self.seed)
+        inside = {name for names in calibration.blocks for name in names}
+        outside = [name for name in survey.names if name in calibration.parameters and name not in inside]
+        merged = {name: _moved(survey.whole(name), survey.whole(name).task_vectors.mean(dim=0)) for name in outside}
+        found = {}
+        for number, (names, linear) in enumerate(zip(calibration.blocks, calibration.layers, strict=True)):
+            grams = []
+            for task, rows in enumerate(drawn):
+                weights = merged | network_weights(survey, task, names)
+                own = gram_matrices(calibration, weights, rows_of_one(calibration, task, rows), linear)
+                grams.append(stored(own, scratch / f"{number}-{task}.safetensors"))
+                progress(len(rows))
+            for name in names:
+                block = survey.whole(name)
+                vector = regress(block, grams, self.alpha)
+                merged[name] = _moved(block, vector)
+                if name in linear:
+                    found[name] = vector
+        return found
+
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:
+        """Return the task vector of the regression, or the average."""
+        return statistics[block.name] if block.name in statistics else block.task_vectors.mean(dim=0)
+
+
+def _moved(block: Block, vector: Tensor) -> Tensor:
+    """Return base plus task vector, in the precision of the task vector."""
+    return block.base.to(vector.dtype) + vector
