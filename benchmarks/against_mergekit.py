@@ -40,12 +40,11 @@ SETTINGS = {
 """Ways to run mergekit, of which the fastest counts."""
 
 ABOUT = f"""Wall time of whole commands, start-up included, on base and 8 experts of Llama's shape (109 M), float32, {os.cpu_count()}
-cores, no GPU, in turns, inputs in the page cache. mergekit 0.1.5 runs with torch 2.13.0 and transformers 5, and with whichever of its
-settings is fastest for task arithmetic in a trial: {"; ".join(f"{name}: `{' '.join(flags) or '—'}`" for name, flags in SETTINGS.items())}.
-Suture's time includes flushing the output to the disk and its digest, which mergekit does not do."""
+cores, no GPU, in turns, inputs in the page cache. mergekit 0.1.5 runs with torch 2.13.0 and transformers 5, in whichever way a trial of
+task arithmetic finds fastest. Suture's time includes flushing the output to the disk and its digest; mergekit does neither."""
 
-TIES_NOTE = """Suture's ties ranks the elements of the whole model together, as the paper does; `scope=tensor` ranks each tensor by itself,
-as mergekit does. dare_ties trims nothing after the drop in either."""
+TIES_NOTE = """Suture's ties ranks the elements of the whole model together, as the paper does, in two passes; mergekit ranks each tensor
+by itself. dare_ties trims nothing after the drop in either."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,6 @@ PAIRS = {
     "linear": Pair(("weight_averaging",), {"merge_method": "linear"}, {"weight": 1.0}, 3),
     "dare_ties": Pair(("dare_ties",), {"merge_method": "dare_ties"}, {"weight": 0.3, "density": 0.1}, 1),
     "ties": Pair(("ties",), {"merge_method": "ties", "parameters": {"normalize": False}}, {"weight": 0.3, "density": 0.2}, 1),
-    "ties, scope=tensor": Pair(
-        ("ties", "--set", "scope=tensor"),
-        {"merge_method": "ties", "parameters": {"normalize": False}},
-        {"weight": 0.3, "density": 0.2},
-        1,
-    ),
 }
 
 

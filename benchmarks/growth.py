@@ -4,14 +4,14 @@ python benchmarks/growth.py FOLDER --out docs/results/benchmark-growth.md     # 
 """
 
 import argparse
-from functools import partial
+import statistics
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from checkpoints import make
-from measuring import Work, in_turns, memory_limit, merge, merging_peak, quietness, report, table, verdict
+from measuring import memory_limit, merge_apart, quietness, report, table, verdict
 from suture.checkpoints import open_checkpoint
 
 EXPERTS = (2, 4, 8, 16, 32)
@@ -20,6 +20,9 @@ SHAPES = ((256, 4), (384, 6), (768, 12), (1024, 24), (1920, 21))
 
 MIDDLE = SHAPES[1]
 """The size that the number of experts is varied at."""
+
+ONCE = 900
+"""Million elements from which on one run is enough."""
 
 METHODS = ("task_arithmetic", "ties")
 LIMIT = 0.1
@@ -48,10 +51,9 @@ class Line:
 
 
 def measure(base: Path, experts: list[Path], folder: Path, repeats: int) -> list[tuple[float, int]]:
-    """Return each method's median time and peak of memory."""
-    works: dict[str, Work] = {method: partial(merge, method, base, experts, folder / "out") for method in METHODS}
-    times = in_turns(works, repeats)
-    return [(times[method], merging_peak(method, base, experts, folder / "out")) for method in METHODS]
+    """Return each method's median time and its peak of memory; the methods take turns."""
+    found = [[merge_apart(method, base, experts, folder / "out") for method in METHODS] for _ in range(repeats)]
+    return [(statistics.median(spent for spent, _ in runs), max(peak for _, peak in runs)) for runs in zip(*found, strict=True)]
 
 
 def tables(title: str, sizes: list[float], measured: list[list[tuple[float, int]]], limits: list[float]) -> list[str]:
@@ -93,7 +95,7 @@ def over_sizes(folder: Path, repeats: int) -> list[str]:
     for width, layers in SHAPES:
         base, experts = make(folder / f"{width}x{layers}", 2, width, layers)
         sizes.append(float(round(open_checkpoint(base).elements / 1e6)))
-        measured.append(measure(base, experts, folder, repeats))
+        measured.append(measure(base, experts, folder, repeats if sizes[-1] < ONCE else 1))
         limits.append(memory_limit(base, 2))
     return tables("million elements", sizes, measured, limits)
 

@@ -8,24 +8,27 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from suture.checkpoints import open_checkpoint
 from suture.merging import make_method, merge_to_folder
 
 Work = Callable[[], object]
+Result = TypeVar("Result")
 
-QUIET, TRIES, PATIENCE = 0.2, 3, 60
+QUIET, TRIES, PATIENCE = 0.2, 3, 30
 """What others may take of a processor; how often to measure again; half-seconds to wait for a quiet machine."""
 
 WORKER = """
-import sys
+import sys, time
 from suture.checkpoints import open_checkpoint
 from suture.merging import make_method, merge_to_folder
 method, out, base, *experts = sys.argv[1:]
 before = next(line for line in open('/proc/self/status') if line.startswith('RssAnon'))
+started = time.perf_counter()
 origin = open_checkpoint(base)
 merge_to_folder(make_method(method), origin, [open_checkpoint(e) for e in experts], out)
-print(before.split()[1])
+print(time.perf_counter() - started, before.split()[1])
 """
 
 
@@ -33,8 +36,8 @@ disturbed: list[float] = []
 """The processors that others took while a time was measured that had to be kept nevertheless."""
 
 
-def seconds(work: Work) -> float:
-    """Return how long a piece of work takes, on a machine that does nothing else.
+def undisturbed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Return how long a piece of work takes on a machine that does nothing else, and its result.
 
     Whatever else runs would slow work on all processors and leave work on one alone; so what was disturbed is measured again.
     """
@@ -43,13 +46,18 @@ def seconds(work: Work) -> float:
         os.sync()
         _wait_for_quiet()
         before, started = _others(), time.perf_counter()
-        work()
+        result = work()
         spent = time.perf_counter() - started
         taken = (_others() - before) / spent
         if taken <= QUIET:
-            return spent
+            return spent, result
     disturbed.append(taken)
-    return spent
+    return spent, result
+
+
+def seconds(work: Work) -> float:
+    """Return how long a piece of work takes, undisturbed."""
+    return undisturbed(work)[0]
 
 
 def _others() -> float:
@@ -72,7 +80,7 @@ def quietness() -> str:
     """Return a sentence on how quiet the machine was."""
     if not disturbed:
         return f"No time was kept during which other processes took more than {QUIET:g} of a processor."
-    return f"{len(disturbed)} times were kept although other processes took up to {max(disturbed):.2f} of a processor during them."
+    return f"Not a quiet machine: {len(disturbed)} times were kept although others took up to {max(disturbed):.2f} processors meanwhile."
 
 
 def in_turns(works: dict[str, Work], repeats: int) -> dict[str, float]:
@@ -90,10 +98,19 @@ def merge(method: str, base: Path, experts: Sequence[Path], out: Path) -> None:
     merge_to_folder(make_method(method), open_checkpoint(base), [open_checkpoint(expert) for expert in experts], out)
 
 
-def merging_peak(method: str, base: Path, experts: Sequence[Path], out: Path) -> int:
-    """Return the growth, in MB, of a merging process's anonymous memory over what it held before it opened anything."""
-    shutil.rmtree(out, ignore_errors=True)
+def merge_apart(method: str, base: Path, experts: Sequence[Path], out: Path) -> tuple[float, int]:
+    """Merge in a process of its own; return the seconds, without imports, and the growth, in MB, of its anonymous memory meanwhile."""
     command = [sys.executable, "-c", WORKER, method, *map(str, (out, base, *experts))]
+
+    def watched() -> tuple[float, int]:
+        shutil.rmtree(out, ignore_errors=True)
+        return _watch(command)
+
+    return undisturbed(watched)[1]
+
+
+def _watch(command: Sequence[str]) -> tuple[float, int]:
+    """Run the worker, and return the seconds that it tells and how far its anonymous memory rose, in MB."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:
@@ -106,7 +123,8 @@ def merging_peak(method: str, base: Path, experts: Sequence[Path], out: Path) ->
     said = process.communicate()[0]
     if process.returncode != 0:
         raise SystemExit(f"{command[0]} failed")
-    return (peak - int(said.split()[-1])) // 1024
+    spent, before = said.split()
+    return float(spent), (peak - int(before)) // 1024
 
 
 def memory_limit(base: Path, experts: int) -> float:

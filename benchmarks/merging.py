@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from checkpoints import make
-from measuring import Work, in_turns, memory_limit, merge, merging_peak, quietness, report, table, verdict
+from measuring import Work, in_turns, memory_limit, merge, merge_apart, quietness, report, table, verdict
 
 LIMITS = {"weight_averaging": 1.5, "task_arithmetic": 1.5, "ties": 8.0, "dare_ties": 6.0}
 """What each method's time may be, as a multiple of the NumPy streaming average's."""
@@ -118,7 +118,7 @@ def memory_table(base: Path, experts: list[Path], scratch: Path, dtype: str) -> 
     rows = []
     for method in LIMITS:
         for count in (2, len(experts)):
-            peak, limit = merging_peak(method, base, experts[:count], scratch / "merged"), memory_limit(base, count)
+            peak, limit = merge_apart(method, base, experts[:count], scratch / "merged")[1], memory_limit(base, count)
             rows.append((method, str(count), str(peak), f"{limit:.0f}", verdict(peak, limit)))
     return table((dtype, "experts", "peak anonymous MB", "at most", ""), rows)
 

@@ -16,6 +16,9 @@ from growth import Line
 
 Table = list[list[str]]
 OURS, LIGHT, BOUND, LIMIT = "#2a6f97", "#89c2d9", "#adb5bd", "#c1121f"
+PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+"""Under a number, so that no target's line runs through it."""
+
 MARKS = {"task_arithmetic": ("o", OURS), "ties": ("s", "#bc6c25")}
 
 
@@ -43,7 +46,7 @@ def ratios(axes: Axes, found: Sequence[Table]) -> None:
         values = [float(row[2]) for row in rows]
         axes.bar(places, values, 0.38, color=colour, label=dtype)
         for place, value in zip(places, values, strict=True):
-            axes.text(place, value + 0.08, f"{value:.2f}", ha="center", va="bottom", fontsize=7.5)
+            axes.text(place, value + 0.08, f"{value:.2f}", ha="center", va="bottom", fontsize=7.5, zorder=4, bbox=PLATE)
         for number, row in enumerate(rows):
             if row[3]:
                 label = "target: at most" if offset < 0 and number == len(rows) - 1 else None
