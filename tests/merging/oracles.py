@@ -6,12 +6,27 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from suture.merging import Dare, DareTies, IsoC, MergingMethod, TaskArithmetic, Ties, TsvM, WeightAveraging
+from merging.learning_oracles import ada_merging, fisher, regmean, task_vectors, trimmed
+from suture.merging import (
+    AdaMerging,
+    AdaMergingPlusPlus,
+    Dare,
+    DareTies,
+    Fisher,
+    IsoC,
+    MergingMethod,
+    RegMean,
+    RegMeanPlusPlus,
+    TaskArithmetic,
+    Ties,
+    TsvM,
+    WeightAveraging,
+)
 
 Matrix = NDArray[np.float64]
 Model = dict[str, Matrix]
 Oracle = Callable[[Model, list[Model], list[str]], Model]
-"""Of a base, its experts, and what tells the experts apart."""
+"""Of a base, its experts, and what tells the experts apart: fingerprints, or names of tasks for data-driven methods."""
 
 
 def average(base: Model, experts: list[Model], _: list[str]) -> Model:
@@ -136,5 +151,16 @@ CASES: list[tuple[MergingMethod, Oracle]] = [
     (DareTies(drop=0.3, density=0.2, scale=1.0, merge_rule="mean"), dare(0.3, 0, ties(0.2, 1.0, "model", "mean"))),
     (TsvM(), singular_vectors(1.0)),
     (IsoC(scale=1.3), isotropic(1.3)),
+    (Fisher(), fisher(256, 1e-6, 0)),
+    (Fisher(samples=3, floor=0.02, seed=2), fisher(3, 0.02, 2)),
+    (RegMean(), regmean(256, 0.9, 0, merged_inputs=False)),
+    (RegMean(samples=8, alpha=1.0, seed=1), regmean(8, 1.0, 1, merged_inputs=False)),
+    (RegMean(samples=2, alpha=0.0), regmean(2, 0.0, 0, merged_inputs=False)),
+    (RegMeanPlusPlus(), regmean(256, 0.9, 0, merged_inputs=True)),
+    (RegMeanPlusPlus(samples=13, alpha=1.0, seed=1), regmean(13, 1.0, 1, merged_inputs=True)),
+    (AdaMerging(steps=3, batch_size=4, learning_rate=0.1), ada_merging(task_vectors, False, 0.3, 3, 4, 0.1, 0)),
+    (AdaMerging(scope="task", initial=0.5, steps=3, batch_size=9, seed=1), ada_merging(task_vectors, True, 0.5, 3, 9, 1e-3, 1)),
+    (AdaMergingPlusPlus(density=0.4, steps=3, batch_size=4, learning_rate=0.1), ada_merging(trimmed(0.4), False, 0.3, 3, 4, 0.1, 0)),
+    (AdaMergingPlusPlus(scope="task", steps=3, seed=2), ada_merging(trimmed(0.2), True, 0.3, 3, 16, 1e-3, 2)),
 ]
 """Every method, with its oracle: a new method joins the contract by a line here."""
