@@ -157,7 +157,7 @@ CASES: list[tuple[MergingMethod, Oracle]] = [
     (RegMean(samples=8, alpha=1.0, seed=1), regmean(8, 1.0, 1, merged_inputs=False)),
     (RegMean(samples=2, alpha=0.0), regmean(2, 0.0, 0, merged_inputs=False)),
     (RegMeanPlusPlus(), regmean(256, 0.9, 0, merged_inputs=True)),
-    (RegMeanPlusPlus(samples=13, alpha=1.0, seed=1), regmean(13, 1.0, 1, merged_inputs=True)),
+    (RegMeanPlusPlus(samples=8, alpha=0.5, seed=1), regmean(8, 0.5, 1, merged_inputs=True)),
     (AdaMerging(steps=3, batch_size=4, learning_rate=0.1), ada_merging(task_vectors, False, 0.3, 3, 4, 0.1, 0)),
     (AdaMerging(scope="task", initial=0.5, steps=3, batch_size=9, seed=1), ada_merging(task_vectors, True, 0.5, 3, 9, 1e-3, 1)),
     (AdaMergingPlusPlus(density=0.4, steps=3, batch_size=4, learning_rate=0.1), ada_merging(trimmed(0.4), False, 0.3, 3, 4, 0.1, 0)),

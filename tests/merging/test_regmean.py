@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from merging.learning_oracles import regmean
 from merging.network import Network
 from suture.backbones import Head, TextBackbone, TextCalibration
 from suture.checkpoints import Checkpoint, open_checkpoint
@@ -75,14 +76,16 @@ def test_nothing_seen_is_an_average(generator: torch.Generator) -> None:
         torch.testing.assert_close(found, vectors.double().mean(dim=0))
 
 
-def test_in_float64_the_merge_is_the_regression_to_many_digits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [RegMean, RegMeanPlusPlus])
+def test_without_shrinkage_float64_models_are_the_regression_to_many_digits(tmp_path: Path, kind: type[RegMean]) -> None:
+    """With α = 1 the rounding of float32 activations is multiplied by the condition of their Gram matrix; here it shows nothing."""
     experts = [saved(tmp_path, name, seed) for seed, name in enumerate(("a", "b", "c"), 1)]
     network = Network(saved(tmp_path, "base", 0), ["a", "b", "c"])
-    found = merged(RegMean(alpha=1.0), network, experts)["matrix"]
-    inputs = [network.inputs(task) for task in network.tasks]
-    left = torch.stack([gram(x) for x in inputs]).sum(dim=0)
-    right = torch.stack([gram(x) @ expert["matrix"].T for x, expert in zip(inputs, experts, strict=True)]).sum(dim=0)
-    torch.testing.assert_close(found, torch.linalg.solve(left, right).T, rtol=1e-9, atol=1e-9)
+    found = merged(kind(alpha=1.0), network, experts)
+    models = [{name: tensor.numpy() for name, tensor in weights.items()} for weights in (network.base, *experts)]
+    oracle = regmean(256, 1.0, 0, merged_inputs=kind is RegMeanPlusPlus)
+    for name, value in oracle(models[0], models[1:], ["a", "b", "c"]).items():
+        torch.testing.assert_close(found[name], torch.from_numpy(value), rtol=1e-9, atol=1e-9)
 
 
 def test_in_one_block_both_are_the_same(tmp_path: Path) -> None:

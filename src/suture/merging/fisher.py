@@ -28,7 +28,7 @@ class Fisher(DataDrivenMethod):
 
     Memory: one expert, its gradient and its F; time: a backward pass per input and class but one. Every F̃_t waits on disk.
 
-    Source: Matena & Raffel, 2022, *Merging Models with Fisher-Weighted Averaging*, arXiv 2111.09832, Eq. 3 and 4. Their code divides by
+    Source: Matena & Raffel, 2022, *Merging Models with Fisher-Weighted Averaging*, arXiv 2111.09832. Their code divides by
     the same norm and has the same floor, but under F itself, before the norm: there it outweighs all of a confident expert's F, which
     is small everywhere; so the floor comes after the norm here, and means the same for every expert. FusionBench adds it to F.
     Trap: each input's and class's gradient is squared by itself; FusionBench squares the sum over a batch and its classes, which is

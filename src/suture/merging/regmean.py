@@ -49,8 +49,8 @@ class RegMean(DataDrivenMethod):
     Memory: one expert and its Gram matrices; those of all experts wait on disk, in float64, as α = 1 tells seen directions from
     unseen ones by digits that float32 does not have.
 
-    Source: Jin et al., 2023, *Dataless Knowledge Fusion by Merging Weights of Language Models*, arXiv 2212.09849, Eq. 2 and Sec. 3.3.
-    Trap: the paper adds XᵀX; without the division by n the task with the longest texts decides.
+    Source: Jin et al., 2023, *Dataless Knowledge Fusion by Merging Weights of Language Models*, arXiv 2212.09849.
+    Trap: the paper's formula has XᵀX without the division by n: there the task with the most tokens decides.
     """
 
     name: ClassVar[str] = "regmean"

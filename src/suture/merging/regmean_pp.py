@@ -1,5 +1,6 @@
 """RegMean++: RegMean block after block, on what the blocks that are merged already hand on."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -37,7 +38,7 @@ class RegMeanPlusPlus(RegMean):
         drawn = sampled_rows(calibration, self.samples, self.seed)
         inside = {name for names in calibration.blocks for name in names}
         outside = [name for name in survey.names if name in calibration.parameters and name not in inside]
-        merged = {name: _moved(survey.whole(name), survey.whole(name).task_vectors.mean(dim=0)) for name in outside}
+        merged = dict(_averaged(survey, outside))
         found = {}
         for number, (names, linear) in enumerate(zip(calibration.blocks, calibration.layers, strict=True)):
             grams = []
@@ -57,6 +58,12 @@ class RegMeanPlusPlus(RegMean):
     def combine(self, block: Block, statistics: Statistics) -> Tensor:
         """Return the task vector of the regression, or the average."""
         return statistics[block.name] if block.name in statistics else block.task_vectors.mean(dim=0)
+
+
+def _averaged(survey: Survey, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+    for name in names:
+        block = survey.whole(name)
+        yield name, _moved(block, block.task_vectors.mean(dim=0))
 
 
 def _moved(block: Block, vector: Tensor) -> Tensor:
