@@ -50,8 +50,11 @@ def stack_task_vectors(base: Tensor, experts: Sequence[Tensor]) -> Tensor:
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
-    wide = accumulation_dtype(base.dtype)
-    stacked = torch.empty((len(experts), *base.shape), dtype=wide)
+    wide = base.to(accumulation_dtype(base.dtype))
+    stacked = torch.empty((len(experts), *base.shape), dtype=wide.dtype)
     for row, expert in zip(stacked, experts, strict=True):
-        torch.sub(expert.to(wide), base.to(wide), out=row)
+        if expert.dtype == wide.dtype:
+            torch.sub(expert, wide, out=row)
+        else:
+            row.copy_(expert).sub_(wide)
     return stacked

@@ -110,13 +110,14 @@ def merge(
     import torch
 
     from suture.checkpoints import check_output, open_checkpoint, open_expert
-    from suture.experiment import merge_only, read_recipe
     from suture.merging import make_method, merge_to_folder
 
     chosen, precision = make_method(method, _settings(settings or [])), None if dtype is None else getattr(torch, dtype)
     if recipe is not None:
         if base is not None or experts:
             raise UsageError("--recipe names base and experts itself: give either it, or --base and EXPERTS")
+        from suture.experiment import merge_only, read_recipe
+
         merge_only(read_recipe(recipe), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
     else:
         if base is None or not experts:

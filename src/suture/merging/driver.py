@@ -144,6 +144,5 @@ def _fill(target: Tensor, method: MergingMethod, block: Block, sources: Sources,
     """Merge one block into its place."""
     if not method.linear:
         check_finite(block.name, block.task_vectors, sources.base, sources.experts)
-    merged = restore(block.base, method.combine(block, statistics), target.dtype)
-    check_finite(block.name, merged, sources.base, sources.experts)
-    target.copy_(merged)
+    restore(block.base, method.combine(block, statistics), target)
+    check_finite(block.name, target, sources.base, sources.experts)

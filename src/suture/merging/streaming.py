@@ -128,6 +128,12 @@ def workers() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-def restore(base: Tensor, delta: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return base plus merged task vector in a dtype; where nothing changed the base's bits stay, the sign of zero included."""
-    return torch.where(delta == 0, base.to(dtype), (base.to(delta.dtype) + delta).to(dtype))
+def restore(base: Tensor, delta: Tensor, target: Tensor) -> None:
+    """Set ``target`` to base plus merged task vector, in its own dtype; where nothing changed the base's bits stay, signs of zeros too."""
+    if target.dtype == delta.dtype == base.dtype:
+        torch.add(base, delta, out=target)
+    else:
+        target.copy_(torch.add(base, delta))
+    # In the sum a zero may have lost its sign; there are rarely zeros, and one look finds that out.
+    if int(target.count_nonzero()) < target.numel():
+        target.copy_(torch.where(delta == 0, base.to(target.dtype), target))
