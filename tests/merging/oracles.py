@@ -6,10 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from merging.concrete_oracles import concrete_adaptive, concrete_arithmetic
 from merging.learning_oracles import ada_merging, fisher, regmean, task_vectors, trimmed
 from suture.merging import (
     AdaMerging,
     AdaMergingPlusPlus,
+    ConcreteAdaMerging,
+    ConcreteTaskArithmetic,
     Dare,
     DareTies,
     Fisher,
@@ -162,5 +165,15 @@ CASES: list[tuple[MergingMethod, Oracle]] = [
     (AdaMerging(scope="task", initial=0.5, steps=3, batch_size=9, seed=1), ada_merging(task_vectors, True, 0.5, 3, 9, 1e-3, 1)),
     (AdaMergingPlusPlus(density=0.4, steps=3, batch_size=4, learning_rate=0.1), ada_merging(trimmed(0.4), False, 0.3, 3, 4, 0.1, 0)),
     (AdaMergingPlusPlus(scope="task", steps=3, seed=2), ada_merging(trimmed(0.2), True, 0.3, 3, 16, 1e-3, 2)),
+    (ConcreteTaskArithmetic(steps=3, batch_size=4, learning_rate=0.01), concrete_arithmetic(0.3, 3, 4, 0.01, 0.5, 0)),
+    (ConcreteTaskArithmetic(scale=0.5, steps=2, temperature=1.0, seed=2), concrete_arithmetic(0.5, 2, 16, 1e-3, 1.0, 2)),
+    (
+        ConcreteAdaMerging(steps=2, coefficient_steps=3, batch_size=4, learning_rate=0.01, inner_learning_rate=0.05),
+        concrete_adaptive(False, 0.3, (2, 3), 4, (0.01, 0.05, 1e-3), 0.5, 0),
+    ),
+    (
+        ConcreteAdaMerging(scope="task", steps=2, coefficient_steps=2, batch_size=4, coefficient_learning_rate=0.1, seed=1),
+        concrete_adaptive(True, 0.3, (2, 2), 4, (1e-3, 1.0, 0.1), 0.5, 1),
+    ),
 ]
 """Every method, with its oracle: a new method joins the contract by a line here."""

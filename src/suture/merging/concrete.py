@@ -113,7 +113,7 @@ class ConcreteTaskArithmetic(DataDrivenMethod):
         copy = MergedCopy.of(survey, calibration, lambda block: block.task_vectors.sum(dim=0, keepdim=True))
         mask = ConcreteMask({name: len(base) for name, base in copy.base.items()}, self.temperature, self.seed, self.learning_rate)
         rows, scales = drawn_rows(calibration, self.batch_size, self.seed), torch.full((len(copy.names), 1), self.scale)
-        for _ in range(self.steps):
+        for _ in range(self.steps if copy.names else 0):
             copy.merge(scales, mask.draw())
             copy.backward(next(rows))
             mask.step(copy, scales)
