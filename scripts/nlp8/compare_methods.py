@@ -47,7 +47,7 @@ ENTRIES = [
     Entry({"method": "dare_ties"}, THREE),
     Entry({"method": "tsv_m"}, THREE),
     Entry({"method": "iso_c"}, THREE),
-    Entry({"method": "fisher"}, THREE),
+    Entry({"method": "fisher", "samples": 64}, ONE),
     Entry({"method": "regmean"}, THREE),
     Entry({"method": "regmean_pp"}, THREE),
     Entry({"method": "ada_merging", "scope": "task"}, ONE),
