@@ -53,8 +53,23 @@ def stack_task_vectors(base: Tensor, experts: Sequence[Tensor]) -> Tensor:
     wide = base.to(accumulation_dtype(base.dtype))
     stacked = torch.empty((len(experts), *base.shape), dtype=wide.dtype)
     for row, expert in zip(stacked, experts, strict=True):
-        if expert.dtype == wide.dtype:
-            torch.sub(expert, wide, out=row)
-        else:
-            row.copy_(expert).sub_(wide)
+        _subtract(expert, wide, row)
     return stacked
+
+
+def weigh_task_vectors(base: Tensor, experts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return Σ_t w_t τ_t of one tensor, in at least float32, holding one task vector at a time.
+
+    >>> weigh_task_vectors(torch.ones(2), [torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])], [1.0, 0.5])
+    tensor([-0.5000,  1.0000])
+    """
+    wide = base.to(accumulation_dtype(base.dtype))
+    total, row = torch.zeros_like(wide), torch.empty_like(wide)
+    for expert, weight in zip(experts, weights, strict=True):
+        total.add_(_subtract(expert, wide, row), alpha=weight)
+    return total
+
+
+def _subtract(expert: Tensor, wide: Tensor, out: Tensor) -> Tensor:
+    """Set ``out`` to expert minus base; converting first would make a tensor of its own."""
+    return torch.sub(expert, wide, out=out) if expert.dtype == wide.dtype else out.copy_(expert).sub_(wide)

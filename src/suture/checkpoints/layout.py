@@ -12,15 +12,20 @@ from suture.checkpoints.reading import SINGLE, Checkpoint, TensorSpec
 from suture.checkpoints.writing import write_safetensors
 
 
-def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None = None) -> None:
+def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None = None) -> dict[str, str]:
     """Write tensors, which come in the base's order, into a folder; floating-point ones are of ``dtype`` where one is given.
+
+    Returns the sha256 of each file of weights, taken while it was written, by its name.
 
     Raises ``ValueError`` when they are not the base's by name, shape and dtype.
     """
+    digests = {}
     for file, own in groupby(tensors, key=lambda item: base.file_of[item[0]]):
         specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
-        write_safetensors(folder / (file.name if len(base.files) > 1 else SINGLE), specs, own)
+        target = file.name if len(base.files) > 1 else SINGLE
+        digests[target] = write_safetensors(folder / target, specs, own)
     copy_companions(base, folder)
+    return digests
 
 
 def _written(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:

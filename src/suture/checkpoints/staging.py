@@ -145,11 +145,13 @@ def _faults_inside(stage: Path, out: Path) -> Iterator[None]:
 
 
 def _seal(stage: Path, manifest: Manifest) -> None:
-    """Flush every file, and write the manifest with their digests."""
+    """Flush every file, and write the manifest with their digests; those that it has, from the writing, stand."""
     files = sorted(file for file in stage.rglob("*") if file.is_file())
     for file in files:
         _flush(file)
-    manifest.files = {file.relative_to(stage).as_posix(): sha256_of(file) for file in files}
+    known = manifest.files
+    names = {file.relative_to(stage).as_posix(): file for file in files}
+    manifest.files = {name: known.get(name) or sha256_of(file) for name, file in names.items()}
     write_text(stage / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     _flush(stage)
 

@@ -1,5 +1,6 @@
 """Files written through to the disk: texts, and safetensors one tensor at a time."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -26,8 +27,8 @@ def write_safetensors(
     specs: Mapping[str, TensorSpec],
     tensors: Iterable[tuple[str, Tensor]],
     metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write tensors as they come, in the order of ``specs``, holding one at a time.
+) -> str:
+    """Write tensors as they come, in the order of ``specs``, holding one at a time; return the file's sha256.
 
     Raises ``ValueError`` when the tensors are not those that ``specs`` announced.
     """
@@ -39,15 +40,20 @@ def write_safetensors(
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     with file.open("wb") as stream:
-        stream.write(len(encoded).to_bytes(8, "little") + encoded)
+        head = len(encoded).to_bytes(8, "little") + encoded
+        digest = hashlib.sha256(head)
+        stream.write(head)
         announced = iter(specs.items())
         for name, tensor in tensors:
             if next(announced, None) != (name, TensorSpec(tuple(tensor.shape), tensor.dtype)):
                 raise ValueError(f"{name}: {tuple(tensor.shape)} {tensor.dtype} is not the tensor announced at this place")
-            stream.write(_bytes(tensor))
+            content = _bytes(tensor)
+            digest.update(content)
+            stream.write(content)
         if (left := next(announced, None)) is not None:
             raise ValueError(f"{left[0]}: announced, but never written")
         os.fsync(stream.fileno())
+    return digest.hexdigest()
 
 
 def _size(spec: TensorSpec) -> int:

@@ -12,7 +12,7 @@ from suture.checkpoints import Checkpoint, Manifest, Weights, cache_folder, stag
 from suture.errors import UsageError
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
-from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics
+from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
 from suture.merging.streaming import Sources, Streamed, restore
 from suture.types import Stage, silent
 
@@ -70,9 +70,10 @@ def merge_to_folder(
     settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts]}
     inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
     files = [file for weights in (base, *experts) for file in weights.files]
-    with staged_folder(out, Manifest(inputs=inputs, settings=settings), replace=replace, inputs=files) as folder:
+    manifest = Manifest(inputs=inputs, settings=settings)
+    with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
         merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, stage=stage)
-        write_like(base, folder, merged, dtype)
+        manifest.files = write_like(base, folder, merged, dtype)
     return Path(out)
 
 
@@ -134,6 +135,10 @@ def _segment(
     method: MergingMethod, name: str, start: int, stop: int, flat: Tensor, sources: Sources, statistics: Statistics
 ) -> Callable[[], None]:
     def run() -> None:
+        if isinstance(method, WeighedMethod):
+            for first, base, merged in sources.weighed(name, start, stop, method.weights(len(sources.experts))):
+                _restore(flat[first : first + len(base)], name, base, merged, sources)
+            return
         for block in sources.blocks(name, start, stop):
             _fill(flat[block.start : block.start + block.base.numel()], method, block, sources, statistics)
 
@@ -144,5 +149,10 @@ def _fill(target: Tensor, method: MergingMethod, block: Block, sources: Sources,
     """Merge one block into its place."""
     if not method.linear:
         check_finite(block.name, block.task_vectors, sources.base, sources.experts)
-    restore(block.base, method.combine(block, statistics), target)
-    check_finite(block.name, target, sources.base, sources.experts)
+    _restore(target, block.name, block.base, method.combine(block, statistics), sources)
+
+
+def _restore(target: Tensor, name: str, base: Tensor, merged: Tensor, sources: Sources) -> None:
+    """Put a merged task vector on its base, and into its place."""
+    restore(base, merged, target)
+    check_finite(name, target, sources.base, sources.experts)

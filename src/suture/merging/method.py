@@ -14,6 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -127,6 +128,23 @@ class MergingMethod(ABC):
     def _described(self, told: Callable[["dataclasses.Field[Any]"], bool]) -> str:
         settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self) if told(field))
         return f"{self.name}({settings})" if settings else self.name
+
+
+@dataclass(frozen=True)
+class WeighedMethod(MergingMethod):
+    """A method that weighs whole experts: Σ_t w_t τ_t. The driver sums while it reads, and stacks nothing."""
+
+    linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def weights(self, experts: int) -> Sequence[float]:
+        """Return w, one number for each of so many experts."""
+
+    def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
+        """Return Σ_t w_t τ_t."""
+        vectors = block.task_vectors
+        weighed: Tensor = torch.tensordot(torch.tensor(self.weights(len(vectors)), dtype=vectors.dtype), vectors, dims=1)
+        return weighed
 
 
 @dataclass(frozen=True)

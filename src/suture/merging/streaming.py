@@ -16,7 +16,7 @@ from torch import Tensor
 from suture.checkpoints import Weights
 from suture.merging.matching import check_finite
 from suture.merging.method import Block
-from suture.task_vector import stack_task_vectors
+from suture.task_vector import stack_task_vectors, weigh_task_vectors
 from suture.types import Progress, no_progress
 
 BLOCK = 1 << 15
@@ -52,11 +52,20 @@ class Sources:
 
     def blocks(self, name: str, start: int, stop: int, share: float = 1.0) -> Iterator[Block]:
         """Yield the elements ``start`` … ``stop`` of a flattened tensor in blocks."""
+        for first, base, experts in self._parts(name, start, stop, share):
+            yield Block(name, first, base, stack_task_vectors(base, experts), self.identities)
+
+    def weighed(self, name: str, start: int, stop: int, weights: Sequence[float]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the elements ``start`` … ``stop`` of a flattened tensor in runs: the place of the first, the base's, and Σ_t w_t τ_t."""
+        for first, base, experts in self._parts(name, start, stop):
+            yield first, base, weigh_task_vectors(base, experts, weights)
+
+    def _parts(self, name: str, start: int, stop: int, share: float = 1.0) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
         base, experts = self.base[name].reshape(-1), [expert[name].reshape(-1) for expert in self.experts]
         for first in range(start, stop, BLOCK):
             size = min(BLOCK, stop - first)
             part = slice(first, first + (size if share == 1 else ceil(share * size)))
-            yield Block(name, first, base[part], stack_task_vectors(base[part], [expert[part] for expert in experts]), self.identities)
+            yield first, base[part], [expert[part] for expert in experts]
 
     def segments(self, name: str) -> list[tuple[int, int]]:
         """Return the bounds of a tensor's segments."""
