@@ -31,7 +31,7 @@ LIMIT = 0.1
 ABOUT = f"""float32, BERT's shape, inputs in the page cache as far as they fit; times include writing, flushing and digest. The exponent is
 the slope of log time over log size, and 1 ± {LIMIT:g} is its target. The line is a least-squares fit of time = a + b · size."""
 
-CONSTANT = """Over experts the raw exponent cannot come near 1, as one output is written, flushed and read back for its digest whatever the
+CONSTANT = """Over experts the raw exponent cannot come near 1, as one output is written, flushed and digested whatever the
 number of experts, and the base is read once: that is the line's a. Whether the rest grows linearly, R² tells."""
 
 

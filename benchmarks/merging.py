@@ -4,7 +4,7 @@
     python benchmarks/merging.py FOLDER --out docs/results/benchmark-merging.md
 
 Every time is a median, measured in one run, in turns, without imports, inputs in the page cache. Ours includes flushing the output to
-the disk and reading it back for its digest; the others' output is only written.
+the disk and its digest; the others' output is only written.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ABOUT = """Every input lies in the page cache. *NumPy average*: every expert's t
 is divided and written, on one processor; NumPy knows no bfloat16, so there each tensor is widened by a shift of its 16 bits and the mean
 rounded to nearest even by hand. *torch average*: the same in torch, on all processors. *reading and writing*: all of the base and the
 experts is read, and the base's bytes are written as the output; nothing is computed. These three only write; Suture's time includes
-flushing the output to the disk and reading it back for its digest. The targets are multiples of the NumPy average."""
+flushing the output to the disk and its digest. The targets are multiples of the NumPy average."""
 
 
 def numpy_average(base: Path, experts: list[Path], out: Path) -> None:

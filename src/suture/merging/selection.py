@@ -56,7 +56,7 @@ class Counts:
 
 def magnitude_thresholds(survey: Survey, keep: int) -> Tensor:
     """Return the ``keep``-th largest magnitude of each expert's task vector, shape ``(T,)``; exact."""
-    sample = torch.cat(list(survey.each(lambda block: block.task_vectors.abs(), SHARE)), dim=1).sort(dim=1, descending=True).values
+    sample = torch.cat(list(survey.each(lambda block: block.task_vectors.abs(), SHARE)), dim=1)
     margin = MARGIN
     while True:
         low, high = _bracket(sample, keep / survey.size, margin)
@@ -73,9 +73,16 @@ def _bracket(sample: Tensor, share: float, margin: float) -> tuple[Tensor, Tenso
     count = sample.shape[1]
     reach = margin * sqrt(share * (1 - share) / count) + 2 / count
     first, last = int((share - reach) * count), int((share + reach) * count) + 1
-    high = sample[:, first : first + 1] if first >= 0 and share > reach else torch.full_like(sample[:, :1], torch.inf)
-    low = sample[:, last : last + 1] if last < count else torch.full_like(sample[:, :1], -1.0)
+    high = _of_rank(sample, first) if first >= 0 and share > reach else torch.full_like(sample[:, :1], torch.inf)
+    low = _of_rank(sample, last) if last < count else torch.full_like(sample[:, :1], -1.0)
     return low, high
+
+
+def _of_rank(sample: Tensor, rank: int) -> Tensor:
+    """Return each row's element of a rank, shape ``(T, 1)``; 0 is the largest."""
+    # NumPy selects an order of magnitude faster than torch sorts.
+    place = sample.shape[1] - 1 - rank
+    return torch.from_numpy(np.partition(sample.numpy(), place, axis=1)[:, place : place + 1])
 
 
 def _count(survey: Survey, low: Tensor, high: Tensor) -> list[Counts]:
