@@ -63,7 +63,7 @@ def times(folder: Path, base: Path, experts: list[Path]) -> tuple[float, float]:
     """Return the median seconds of a step and of a plain pass, taken in turns."""
     inputs = calibration(folder)
     survey = Streamed(Sources(open_checkpoint(base), [open_checkpoint(expert) for expert in experts]))
-    copy = MergedCopy.of(survey, inputs, lambda block: block.task_vectors)
+    copy = MergedCopy.of(survey, inputs, lambda block: block.task_vectors, folder)
     rows, coefficients = drawn_rows(inputs, BATCH, 0), torch.full((len(copy.names), len(experts)), 0.3)
     found: dict[str, list[float]] = {"step": [], "plain": []}
     for number in range(REPEATS + 1):

@@ -20,7 +20,7 @@ def test_equal_to_autograd_through_the_sum_of_task_vectors(tasks: int, hidden: i
 
     base, vectors = {name: draw(*shapes[name]) for name in PARAMETERS}, {name: draw(tasks, *shapes[name]) for name in PARAMETERS}
     network, chosen = Network(base, [f"task{number}" for number in range(tasks)]), [list(range(rows))] * tasks
-    coefficients = torch.rand(len(PARAMETERS), tasks, generator=generator)
+    coefficients = torch.rand(len(PARAMETERS), tasks, generator=generator, dtype=torch.float64)
 
     copy = MergedCopy(
         network, {name: base[name].reshape(-1) for name in base}, {name: vectors[name].reshape(tasks, -1) for name in vectors}
@@ -43,10 +43,9 @@ def test_equal_to_autograd_through_the_sum_of_task_vectors(tasks: int, hidden: i
             total.append(-(p * p.log()).sum() / len(chosen[task]))
     torch.stack(total).sum().backward()
     assert leaf.grad is not None
-    # Entropies and λ are float32.
     scale = float(leaf.grad.abs().max()) + 1e-3
-    torch.testing.assert_close(found.double(), leaf.grad, rtol=1e-4, atol=1e-5 * scale)
-    torch.testing.assert_close(loss, torch.stack(total).sum().item(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, leaf.grad, rtol=1e-9, atol=1e-12 * scale)
+    torch.testing.assert_close(loss, torch.stack(total).sum().item(), rtol=1e-9, atol=1e-12)
 
 
 def test_a_second_backward_starts_anew() -> None:

@@ -34,7 +34,8 @@ class AdaMerging(DataDrivenMethod):
     (``learning_rate``) for ``steps`` steps of ``batch_size`` inputs of every task. Tensors that the network does not read, or no expert
     changed, stay at ``initial``.
 
-    The gradient is exact without T copies of the network in the graph: ∂L/∂λ_t^l = ⟨∂L/∂θ^l, τ_t^l⟩. Memory: T + 2 models.
+    The gradient is exact without T copies of the network in the graph: ∂L/∂λ_t^l = ⟨∂L/∂θ^l, τ_t^l⟩. Memory: two
+    models beside the network; the task vectors (T more) are mapped from a file.
 
     Source: Yang et al., 2024, *AdaMerging*, arXiv 2310.02575, Eq. 3 and 4.
     Trap: the authors' scripts learn on the test inputs; that is what ``calibration.mode: transductive`` does.
@@ -60,10 +61,10 @@ class AdaMerging(DataDrivenMethod):
         """Return the number of steps."""
         return self.steps
 
-    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:  # noqa: ARG002
+    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Learn the coefficients."""
         thresholds = self.thresholds(survey)
-        copy = MergedCopy.of(survey, calibration, lambda block: self.vectors(block, thresholds))
+        copy = MergedCopy.of(survey, calibration, lambda block: self.vectors(block, thresholds), scratch)
         schedule = Schedule(self.initial, self.steps, self.learning_rate, self.scope == "task")
         found = learn_coefficients(copy, drawn_rows(calibration, self.batch_size, self.seed), schedule, progress)
         untouched = torch.full((len(survey.experts),), self.initial)

@@ -93,7 +93,7 @@ def entropy_backward(calibration: Calibration, weights: Mapping[str, Tensor], ro
     """Add to the ``grad`` of the weights that of L = Σ_t mean entropy of task t's rows, batch by batch, and return L."""
     total = 0.0
     for batch in calibration.batches(rows):
-        loss = torch.stack([softmax_entropy(logits.float()).sum() / len(rows[task]) for task, logits in batch.logits(weights)]).sum()
+        loss = torch.stack([softmax_entropy(logits).sum() / len(rows[task]) for task, logits in batch.logits(weights)]).sum()
         loss.backward()
         total += loss.item()
     return total

@@ -83,8 +83,9 @@ class ConcreteTaskArithmetic(DataDrivenMethod):
     by tensor. The mask that is used in the end is one more draw. Tensors that the network does not read, or no expert changed, have
     no mask.
 
-    Memory: 9 models. Source: Tang et al., 2023, *Concrete Subspace Learning based Interference Elimination for Multi-task Model Fusion*,
-    arXiv 2312.06173.
+    Memory: eight models beside the network.
+
+    Source: Tang et al., 2023, *Concrete Subspace Learning based Interference Elimination for Multi-task Model Fusion*, arXiv 2312.06173.
     """
 
     name: ClassVar[str] = "concrete_task_arithmetic"
@@ -107,10 +108,10 @@ class ConcreteTaskArithmetic(DataDrivenMethod):
         """Return the number of steps."""
         return self.steps
 
-    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:  # noqa: ARG002
+    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Learn the mask, by tensor."""
         # One mask for all tasks and one λ: the sum of the task vectors is all that is needed of them.
-        copy = MergedCopy.of(survey, calibration, lambda block: block.task_vectors.sum(dim=0, keepdim=True))
+        copy = MergedCopy.of(survey, calibration, lambda block: block.task_vectors.sum(dim=0, keepdim=True), scratch)
         mask = ConcreteMask({name: len(base) for name, base in copy.base.items()}, self.temperature, self.seed, self.learning_rate)
         rows, scales = drawn_rows(calibration, self.batch_size, self.seed), torch.full((len(copy.names), 1), self.scale)
         for _ in range(self.steps if copy.names else 0):
@@ -133,7 +134,9 @@ class ConcreteAdaMerging(DataDrivenMethod):
     step (``learning_rate``) at that λ, without gradients through the first. Then, under one drawn mask, λ is learnt as AdaMerging does
     it, for ``coefficient_steps`` steps of ``coefficient_learning_rate``. λ stays in [0, 1]; ``scope`` is "layer" or "task".
 
-    Memory: T + 8 models. Source: Tang et al., 2023, arXiv 2312.06173, Algorithm 1, with the numbers of the authors' code.
+    Memory: eight models beside the network; the task vectors (T more) are mapped from a file.
+
+    Source: Tang et al., 2023, arXiv 2312.06173, Algorithm 1, with the numbers of the authors' code.
     Trap: their inner step has a learning rate of 1, so that Adam takes λ to an end of its range.
     """
 
@@ -163,9 +166,9 @@ class ConcreteAdaMerging(DataDrivenMethod):
         """Return the number of forward and backward passes."""
         return 2 * self.steps + self.coefficient_steps
 
-    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:  # noqa: ARG002
+    def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Learn the mask, then the coefficients; return both by tensor."""
-        copy = MergedCopy.of(survey, calibration, lambda block: block.task_vectors)
+        copy = MergedCopy.of(survey, calibration, lambda block: block.task_vectors, scratch)
         rows = drawn_rows(calibration, self.batch_size, self.seed)
         mask = self._learn_mask(copy, rows, progress)
         for name, vectors in copy.vectors.items():
@@ -192,7 +195,7 @@ class ConcreteAdaMerging(DataDrivenMethod):
             start, drawn = raw.expand(layers, tasks), mask.draw()
             copy.merge(start.detach(), drawn)
             copy.backward(next(rows))
-            start.backward(copy.coefficient_gradient(drawn))
+            start.backward(copy.coefficient_gradient(drawn).to(raw.dtype))
             inner.step()
             adapted = raw.detach().clamp(0, 1).expand(layers, tasks)
             copy.merge(adapted, drawn)

@@ -1,10 +1,14 @@
 """One merged copy of the weights, made anew for every step of a method that learns by gradients."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from suture.merging.calibration import Calibration, entropy_backward
@@ -17,8 +21,8 @@ from suture.types import Progress
 class MergedCopy:
     """θ = θ_0 + Σ_t λ_t τ_t, tensor by tensor, and what its loss says of λ.
 
-    Memory: the task vectors that are given (T models), the copy and its gradient (two more). All tensors are flat: ``base`` has the
-    shape (n,), ``vectors`` (T, n).
+    Memory: the copy and its gradient, two models; the task vectors (T more) lie in a file that is mapped. All tensors are flat:
+    ``base`` has the shape (n,), ``vectors`` (T, n).
     """
 
     calibration: Calibration
@@ -28,17 +32,21 @@ class MergedCopy:
     """The copy, by name, in the tensors' own shapes; losses flow back to it."""
 
     @classmethod
-    def of(cls, survey: Survey, calibration: Calibration, vectors_of: Callable[[Block], Tensor]) -> "MergedCopy":
-        """Take the tensors that the network reads and the experts changed; ``vectors_of`` makes a block's task vectors."""
-        base, vectors, shapes = {}, {}, {}
-        for name in survey.names:
-            if name in calibration.parameters and survey.base[name].numel():
-                block = survey.whole(name)
-                own = vectors_of(block)
-                if bool(own.any()):
-                    base[name], shapes[name] = block.base.reshape(-1).to(own.dtype), block.base.shape
-                    vectors[name] = own.reshape(len(own), -1)
-        copy = cls(calibration, base, vectors)
+    def of(cls, survey: Survey, calibration: Calibration, vectors_of: Callable[[Block], Tensor], scratch: Path) -> "MergedCopy":
+        """Take the tensors that the network reads and the experts changed; ``vectors_of`` makes a block's task vectors.
+
+        The task vectors go to a file in ``scratch`` and are read from there as memory allows.
+        """
+        base, shapes = {}, {}
+        with _Shelf.open(scratch / "task_vectors") as shelf:
+            for name in survey.names:
+                if name in calibration.parameters and survey.base[name].numel():
+                    block = survey.whole(name)
+                    own = vectors_of(block)
+                    if bool(own.any()):
+                        base[name], shapes[name] = block.base.reshape(-1).to(own.dtype), block.base.shape
+                        shelf.put(name, own.reshape(len(own), -1))
+        copy = cls(calibration, base, shelf.tensors())
         copy.weights = {name: torch.empty(shape, dtype=base[name].dtype).requires_grad_() for name, shape in shapes.items()}
         return copy
 
@@ -69,10 +77,42 @@ class MergedCopy:
         assert gradient is not None  # noqa: S101  backward() set it
         return gradient.view(-1)
 
-    def coefficient_gradient(self, masks: Mapping[str, Tensor] | None = None) -> Float[Tensor, "l t"]:
+    def coefficient_gradient(self, masks: Mapping[str, Tensor] | None = None) -> Float64[Tensor, "l t"]:
         """Return ∂L/∂λ_t^l = ⟨∂L/∂θ^l, m^l ⊙ τ_t^l⟩, exact as θ is linear in λ; m is one without masks."""
         gradients = ((name, self.gradient(name) if masks is None else self.gradient(name) * masks[name]) for name in self.names)
-        return torch.stack([(self.vectors[name] @ gradient).float() for name, gradient in gradients])
+        return torch.stack([(self.vectors[name] @ gradient).double() for name, gradient in gradients])
+
+
+@dataclass
+class _Shelf:
+    """Tensors that are written to a file one after another, and mapped from there into memory; they may be changed in place."""
+
+    file: Path
+    stream: BinaryIO
+    places: dict[str, tuple[int, torch.dtype, tuple[int, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def open(cls, file: Path) -> Iterator["_Shelf"]:
+        with file.open("wb") as stream:
+            yield cls(file, stream)
+
+    def put(self, name: str, tensor: Tensor) -> None:
+        """Write one tensor; a mapped file that grew by itself would crash, not fail, where the disk is full."""
+        self.stream.write(bytes(-self.stream.tell() % 8))  # float64 wants to begin at a multiple of its size
+        self.places[name] = self.stream.tell(), tensor.dtype, tuple(tensor.shape)
+        self.stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all, mapped."""
+        if not self.places:
+            return {}
+        mapped = torch.from_numpy(np.memmap(self.file, mode="r+"))
+        found = {}
+        for name, (start, dtype, shape) in self.places.items():
+            size = torch.Size(shape).numel() * dtype.itemsize
+            found[name] = mapped[start : start + size].view(dtype).reshape(shape)
+        return found
 
 
 def drawn_rows(calibration: Calibration, batch: int, seed: int) -> Iterator[list[list[int]]]:
@@ -105,7 +145,7 @@ def learn_coefficients(copy: MergedCopy, rows: Iterator[list[list[int]]], schedu
         clamped = raw.clamp(0, 1).expand(layers, tasks)
         copy.merge(clamped.detach())
         copy.backward(next(rows))
-        clamped.backward(copy.coefficient_gradient())
+        clamped.backward(copy.coefficient_gradient().to(raw.dtype))
         optimizer.step()
         progress(1)
     return raw.detach().clamp(0, 1).expand(layers, tasks)
