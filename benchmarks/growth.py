@@ -46,8 +46,8 @@ class Line:
         self.r2 = 1 - float((left**2).sum() / ((y - y.mean()) ** 2).sum())
 
     def share(self, size: float) -> float:
-        """Return the constant's share of the time at a size."""
-        return self.constant / (self.constant + self.slope * size)
+        """Return the constant's share of the time at a size; a line may start below zero, and then has none."""
+        return max(0.0, self.constant) / (max(0.0, self.constant) + self.slope * size)
 
 
 def measure(base: Path, experts: list[Path], folder: Path, repeats: int) -> list[tuple[float, int]]:
