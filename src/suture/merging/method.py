@@ -119,8 +119,8 @@ class MergingMethod(ABC):
 
     @property
     def settings(self) -> str:
-        """The name with all settings but the seed, for the notes below tables."""
-        return self._described(lambda field: field.name != SEED)
+        """The name with all settings but the seed and switches that are off, for the notes below tables."""
+        return self._described(lambda field: field.name != SEED and getattr(self, field.name) is not False)
 
     def __str__(self) -> str:
         return self._described(lambda _: True)
