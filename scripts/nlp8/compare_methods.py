@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from suture.cli.console import progress_stage
-from suture.evaluation import INDIVIDUAL, PRETRAINED, Model, Record, Results, Spread
+from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Results, Spread
 from suture.experiment import Recipe, run
 from suture.experiment.recipe import Mode
 
@@ -66,6 +66,12 @@ def recipe_of(entry: Entry, mode: Mode) -> Recipe:
     return Recipe.model_validate({"suite": "nlp8", "merges": [entry.method], "seeds": entry.seeds, "calibration": calibration})
 
 
+def joint_recipe() -> Recipe:
+    """Return the recipe of the baseline that learns all tasks together, from their labelled training splits."""
+    content = {"suite": "nlp8", "merges": ["weight_averaging"], "seeds": ONE, "joint": {}, "calibration": {"samples": 256, "pool": 448}}
+    return Recipe.model_validate(content)
+
+
 def read_results(file: Path) -> list[Record]:
     """Read the rows of a finished run."""
     return [Record(**record) for record in json.loads(file.read_text(encoding="utf-8"))["records"]]
@@ -97,8 +103,11 @@ def table(folder: Path) -> str:
     """Return the table of all that has been measured."""
     lines = [line for entry in ENTRIES if (line := row(entry, folder))]
     some = Results(read_results(next(folder.glob("*/*/results.json"))))
-    baselines = [f"| {name} | | {average(some, Model(name))} | | | |" for name in (PRETRAINED, INDIVIDUAL)]
-    return "\n".join([*HEAD, baselines[0], *lines, baselines[1], "", *FOOT, ""])
+    first, last = (f"| {name} | | {average(some, Model(name))} | | | |" for name in (PRETRAINED, INDIVIDUAL))
+    if (file := folder / JOINT / "results.json").is_file():
+        joint = average(Results(read_results(file)), Model(JOINT))
+        lines.append(f"| {JOINT}: the base fine-tuned on all tasks' labelled data | {len(ONE)} | {joint} | | | |")
+    return "\n".join([*HEAD, first, *lines, last, "", *FOOT, ""])
 
 
 HEAD = [
@@ -119,10 +128,13 @@ FOOT = [
 ]
 
 
-def missing(folder: Path, only: Sequence[str], modes: Sequence[Mode]) -> list[tuple[Entry, Mode]]:
-    """Return the runs that are still to be made."""
-    wanted = [(entry, mode) for entry in ENTRIES for mode in modes if not only or entry.method["method"] in only]
-    return [(entry, mode) for entry, mode in wanted if not (folder / mode / entry.place).exists()]
+def missing(folder: Path, only: Sequence[str], modes: Sequence[Mode]) -> dict[Path, Recipe]:
+    """Return the runs that are still to be made, by the folder of each."""
+    chosen = [entry for entry in ENTRIES if not only or entry.method["method"] in only]
+    runs = {folder / mode / entry.place: recipe_of(entry, mode) for entry in chosen for mode in modes}
+    if not only or JOINT in only:
+        runs[folder / JOINT] = joint_recipe()
+    return {out: recipe for out, recipe in runs.items() if not out.exists()}
 
 
 def main() -> None:
@@ -136,9 +148,9 @@ def main() -> None:
     if options.table:
         options.table.write_text(table(options.folder), encoding="utf-8")
         return
-    for entry, mode in missing(options.folder, options.only, options.modes):
-        print(mode, entry.place, flush=True)
-        run(recipe_of(entry, mode), options.folder / mode / entry.place, stage=progress_stage)
+    for out, recipe in missing(options.folder, options.only, options.modes).items():
+        print(out, flush=True)
+        run(recipe, out, stage=progress_stage)
 
 
 if __name__ == "__main__":
