@@ -102,7 +102,10 @@ def row(entry: Entry, folder: Path) -> str:
 def table(folder: Path) -> str:
     """Return the table of all that has been measured."""
     lines = [line for entry in ENTRIES if (line := row(entry, folder))]
-    some = Results(read_results(next(folder.glob("*/*/results.json"))))
+    finished = next(folder.glob("*/*/results.json"), None)
+    if finished is None:
+        raise SystemExit(f"{folder} holds no finished run")
+    some = Results(read_results(finished))
     first, last = (f"| {name} | | {average(some, Model(name))} | | | |" for name in (PRETRAINED, INDIVIDUAL))
     if (file := folder / JOINT / "results.json").is_file():
         joint = average(Results(read_results(file)), Model(JOINT))
@@ -122,7 +125,8 @@ HEAD = [
     "|---|---:|---:|---:|---:|---:|",
 ]
 FOOT = [
-    "Methods that learn by gradients ran their full number of steps, with matrix products in bfloat16.",
+    "Methods that learn by gradients ran their full number of steps. Data-driven merges and joint training ran their forward passes in",
+    "bfloat16 (autocast).",
     "",
     "Made by `python scripts/nlp8/compare_methods.py FOLDER --table docs/results/nlp8-methods.md`.",
 ]

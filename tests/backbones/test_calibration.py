@@ -197,3 +197,13 @@ def test_a_task_needs_texts_and_a_head(bert: Path) -> None:
         TextCalibration(backbone, {"colours": []}, HEADS)
     with pytest.raises(DataError, match="no head"):
         TextCalibration(backbone, {"other": ["red"]}, HEADS)
+
+
+def test_a_pooler_is_not_taken_for_tokens(bert: Path) -> None:
+    # As many tokens as the model is wide: the pooler's input has the shape of the mask.
+    calibration = TextCalibration(TextBackbone.open(bert, max_length=16), {"a": [" ".join(["red"] * 20)]}, {"a": Head(torch.ones(2, 16))})
+    assert len(calibration.tokens[0][0]) == calibration.backbone.model.config.hidden_size == 16
+    seen: dict[str, tuple[int, ...]] = {}
+    calibration.watch({}, [[0]], lambda name, inputs: seen.setdefault(name, tuple(inputs.shape)))
+    assert seen["pooler.dense.weight"] == (1, 16)
+    assert seen["encoder.layer.0.attention.self.query.weight"] == (16, 16)

@@ -110,6 +110,9 @@ def test_a_method_that_learns_merges_from_a_recipe(recipe_file: Path, bert: Path
     done = suture("merge", "ada_merging", "--recipe", recipe_file, "-o", tmp_path / "out", *settings)
     assert "Estimating: ada_merging" in done.stderr
     told = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["method"]
+    learnt_from = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["calibration"]
+    assert (learnt_from["mode"], learnt_from["samples"], learnt_from["seed"]) == ("held-out", 24, 1)
+    assert set(learnt_from["sha256"]) == set(experts)
     assert told == "ada_merging(scope=layer, initial=0.3, steps=2, batch_size=4, learning_rate=0.001, seed=1)"
     out = ["-o", tmp_path / "other"]
     bare = suture("merge", "ada_merging", "--base", bert, *experts.values(), *out, fails=2)

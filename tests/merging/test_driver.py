@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from merging.network import Network
 from suture.checkpoints import open_checkpoint, read_manifest
-from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
-from suture.merging import MergingMethod, TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
+from suture.errors import IncompatibleExperts, NonFiniteTensor, OutputError, UsageError
+from suture.merging import AdaMerging, MergingMethod, TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
 from suture.types import Progress
 
 
@@ -131,3 +132,17 @@ def test_the_manifest_is_json_with_digests(bert: Path, experts: dict[str, Path],
     content = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert content["writer"] == "suture"
     assert all(len(digest) == 64 for digest in content["files"].values())
+
+
+def test_a_cache_that_cannot_be_written_is_told(
+    bert: Path, experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SUTURE_CACHE", str(tmp_path / "file"))
+    base, expert = open_checkpoint(bert), open_checkpoint(experts["pets"])
+    with pytest.raises(OutputError, match=r"which cannot be written: .*; set SUTURE_CACHE"):
+        list(merge_tensors(AdaMerging(), base, [expert], calibration=Network(base, ["pets"])))
+    with pytest.raises(UsageError, match="learns from unlabelled inputs"):
+        list(merge_tensors(AdaMerging(), base, [expert]))
+    with pytest.raises(UsageError, match="1 experts, but calibration inputs of 2 tasks"):
+        list(merge_tensors(AdaMerging(), base, [expert], calibration=Network(base, ["pets", "cars"])))

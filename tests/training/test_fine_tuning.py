@@ -59,6 +59,10 @@ def test_every_sample_is_seen_once_an_epoch(inputs: TextCalibration) -> None:
 def test_wrong_labels_and_settings_are_refused(inputs: TextCalibration) -> None:
     with pytest.raises(DataError, match=r"\[16, 12\] texts, but \[16, 3\] labels"):
         fine_tune(inputs, [LABELS[0], LABELS[1][:3]], {}, FineTuning(), 0)
+    with pytest.raises(DataError, match="nothing to train"):
+        fine_tune(inputs, LABELS, {}, FineTuning(), 0)
+    with pytest.raises(DataError, match="diverged"):
+        trained(inputs, epochs=1, rate=1e30)
     for wrong in ({"epochs": 0}, {"learning_rate": -1.0}, {"warmup": 1.0}):
         with pytest.raises(InvalidHyperparameter):
             FineTuning(**wrong)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class TextCalibration:
     ``backbone`` holds the base's weights. Forward passes run in ``precision``: ``torch.bfloat16`` casts the matrix products to that
     (autocast), which is faster where the processor has such instructions; weights, gradients and losses stay float32.
 
-    Raises :class:`DataError` for a task without texts, or as many heads as there are not tasks.
+    Raises :class:`DataError` for a task without texts or without a head.
     """
 
     backbone: TextBackbone
@@ -95,7 +95,7 @@ class TextCalibration:
             entering = inputs[0]
             if not last or last[0] is not entering:
                 # What does not run over the tokens, as a pooler, enters whole.
-                over_tokens = entering.shape[:2] == real[0].shape
+                over_tokens = entering.dim() == 3 and entering.shape[:2] == real[0].shape
                 last[:] = [entering, entering[real[0]] if over_tokens else entering.reshape(-1, entering.shape[-1])]
             look(source, last[1])
 

@@ -13,6 +13,7 @@ from suture.backbones import TextCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
+from suture.experiment.provenance import texts_digest
 from suture.experiment.recipe import Mode, Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
@@ -88,9 +89,13 @@ def merge(
     replace: bool = False,
 ) -> Checkpoint:
     """Merge the setting's experts into a folder and open it; data-driven methods learn from the calibration set of the seed."""
-    learnt_from = calibration_set(setting, recipe, seed) if isinstance(method, DataDrivenMethod) else None
+    learnt_from, about = None, None
+    if isinstance(method, DataDrivenMethod):
+        learnt_from = calibration_set(setting, recipe, seed)
+        texts = {task: texts_digest(own) for task, own in learnt_from.texts.items()}
+        about = {"calibration": {**recipe.calibration.model_dump(mode="json"), "seed": seed, "sha256": texts}}
     experts = list(setting.experts.values())
-    merge_to_folder(method, setting.base, experts, out, calibration=learnt_from, dtype=dtype, replace=replace, stage=stage)
+    merge_to_folder(method, setting.base, experts, out, calibration=learnt_from, dtype=dtype, about=about, replace=replace, stage=stage)
     return open_checkpoint(out)
 
 
@@ -101,7 +106,9 @@ def train_jointly(setting: Setting, recipe: Recipe, seed: int, out: Path, stage:
     texts = {task: split.texts for task, split in splits.items()}
     inputs = TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
     vectors = [TaskVector(setting.base, expert) for expert in setting.experts.values()]
-    start = {name: setting.base[name] for name in inputs.parameters if any(bool(vector[name].any()) for vector in vectors)}
+    # In the base's order: the norm that gradients are clipped to is a sum, and a set has another order in every process.
+    read = [name for name in setting.base if name in inputs.parameters]
+    start = {name: setting.base[name] for name in read if any(bool(vector[name].any()) for vector in vectors)}
     schedule = recipe.joint.schedule()
     with stage("Joint training", schedule.epochs * sum(inputs.sizes)) as progress:
         trained = fine_tune(inputs, [split.known_labels() for split in splits.values()], start, schedule, seed, progress)

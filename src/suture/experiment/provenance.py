@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ def paths_of(recipe: Recipe) -> list[Path]:
 
 def _data_files(recipe: Recipe) -> list[Path]:
     return [file for task in recipe.tasks for file in (task.test, task.calibration, task.train, task.head.support, task.head.file) if file]
+
+
+def texts_digest(texts: Sequence[str]) -> str:
+    """Return the sha256 of texts, in their order."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def _identity(split: Split) -> dict[str, Any]:

@@ -123,8 +123,8 @@ class TaskRecipe(Strict):
 class CalibrationRecipe(Strict):
     """The unlabelled samples that data-driven merges and surgery learn from.
 
-    Each seed draws ``samples`` of each task's first ``pool``; None means all. In ``precision`` bfloat16 merges that learn by gradients
-    cast their matrix products to that.
+    Each seed draws ``samples`` of each task's first ``pool``; None means all. In ``precision`` bfloat16 data-driven merges and joint
+    training run their forward passes in that, as far as autocast does.
     """
 
     mode: Mode = "held-out"

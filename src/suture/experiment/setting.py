@@ -33,14 +33,17 @@ class Setting:
         return TextBackbone(self.folder, weights, self.pooling, self.max_length)
 
 
-def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | None = None) -> Setting:
+def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | None = None, *, any_dtype: bool = False) -> Setting:
     """Open everything that a recipe names and make the heads. ``progress`` counts experts made ready (suites unpack theirs once).
 
-    All weights, and those of a merged model where they are given, are compared with the base before anything is encoded.
+    All weights, and those of a merged model where they are given, are compared with the base before anything is encoded; with
+    ``any_dtype`` they may be of another precision.
     Raises :class:`suture.errors.CheckpointError` or :class:`suture.errors.DataError`.
     """
     also = [] if merged is None else [merged]
-    return _from_suite(recipe, load_suite(recipe.suite, progress), also) if recipe.suite else _from_files(recipe, also)
+    if recipe.suite:
+        return _from_suite(recipe, load_suite(recipe.suite, progress), also)
+    return _from_files(recipe, also, any_dtype)
 
 
 def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Setting:
@@ -54,11 +57,11 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
 
-def _from_files(recipe: Recipe, also: Sequence[Weights]) -> Setting:
+def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
     assert recipe.base is not None  # noqa: S101  the recipe was checked
     base = open_checkpoint(recipe.base)
     experts = {task.name: open_expert(base, task.expert) for task in recipe.tasks}
-    check_experts(base, [*experts.values(), *also])
+    check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
     folder = recipe.base if recipe.base.is_dir() else recipe.base.parent
     backbone = TextBackbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
     given = {entry.name: given_head(entry) for entry in recipe.tasks if entry.head.file is not None}

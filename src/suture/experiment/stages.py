@@ -54,12 +54,12 @@ def measure_only(
     if fitted is not None and (lost := [task.name for task in setting.tasks if task.name not in fitted.surgery.tasks]):
         raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(fitted.surgery.tasks)}")
     representations = Representations(setting, stage)
-    with _merged(setting, recipe, weights, stage) as (model, merged_weights):
+    with _merged(setting, recipe, weights, stage) as (model, seed, merged_weights):
         if fitted is not None:
             _check_backbone(surgery, fitted, merged_weights)
         records = baselines(setting, representations) if baselines_too else []
         test, expert = representations.shared(model.merge, merged_weights, "test"), representations.individual("test")
-    records += pipeline.measure(setting, model, 0, test, expert)
+    records += pipeline.measure(setting, model, seed, test, expert)
     if fitted is not None:
         operated = pipeline.operated_model(model.merge, fitted)
         records += pipeline.measure(setting, operated, fitted.origin.seed, test, expert, fitted.surgery)
@@ -72,7 +72,8 @@ def merge_only(
     """Merge a recipe's experts by a method into a folder; what it learns from is the recipe's calibration set, drawn by its own seed."""
     check_output(out, replace=replace, inputs=paths_of(recipe))
     seed: int = getattr(method, SEED, recipe.seeds[0])
-    pipeline.merge(prepare(recipe), recipe, method, seed, out, stage, dtype=dtype, replace=replace)
+    setting = prepare(recipe, any_dtype=dtype is not None)
+    pipeline.merge(setting, recipe, method, seed, out, stage, dtype=dtype, replace=replace)
 
 
 def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: bool = False, stage: Stage = silent) -> None:
@@ -87,7 +88,7 @@ def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: boo
         given = _opened(merged)
         setting = prepare(one_seed, merged=given)
         pipeline.calibration_sizes(setting, one_seed)
-        with _merged(setting, one_seed, given, stage) as (model, weights):
+        with _merged(setting, one_seed, given, stage) as (model, _, weights):
             representations = Representations(setting, stage)
             (fitted,) = pipeline.fit_surgeries(setting, one_seed, model.merge, weights, representations, one_seed.seeds, stage)
         save_surgery(file, fitted.surgery, fitted.origin)
@@ -121,14 +122,14 @@ def _check_backbone(file: Path | None, fitted: Fitted, weights: Checkpoint) -> N
 
 
 @contextmanager
-def _merged(setting: Setting, recipe: Recipe, given: Checkpoint | None, stage: Stage) -> Iterator[tuple[Model, Checkpoint]]:
-    """Yield a merged model and its weights: the given ones, or fresh ones, of the first seed, that last as long as the block."""
+def _merged(setting: Setting, recipe: Recipe, given: Checkpoint | None, stage: Stage) -> Iterator[tuple[Model, int, Checkpoint]]:
+    """Yield a merged model, its seed and its weights: the given ones, or fresh ones, of the first seed, that last as long as the block."""
     if given is not None:
         # A name with a slash in it is no method's, and not that of the base or of the experts.
         place = given.path.resolve()
-        yield Model(f"{place.parent.name}/{place.name}"), given
+        yield Model(f"{place.parent.name}/{place.name}"), 0, given
         return
     method, (seed, *_) = pipeline.seeded(recipe.merges[0], recipe.seeds)[0]
     with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
         weights = pipeline.merge(setting, recipe, method, seed, Path(temporary) / "merged", stage)
-        yield pipeline.merged_model(setting, recipe, method), weights
+        yield pipeline.merged_model(setting, recipe, method), seed, weights

@@ -67,7 +67,7 @@ class AdaMerging(DataDrivenMethod):
         copy = MergedCopy.of(survey, calibration, lambda block: self.vectors(block, thresholds), scratch)
         schedule = Schedule(self.initial, self.steps, self.learning_rate, self.scope == "task")
         found = learn_coefficients(copy, drawn_rows(calibration, self.batch_size, self.seed), schedule, progress)
-        untouched = torch.full((len(survey.experts),), self.initial)
+        untouched = torch.full((len(survey.experts),), self.initial, dtype=torch.float64)
         return Learnt({**dict.fromkeys(survey.names, untouched), **dict(zip(copy.names, found, strict=True))}, thresholds)
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:

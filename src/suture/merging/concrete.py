@@ -54,8 +54,11 @@ class ConcreteMask:
         for name, logits in self.logits.items():
             noise = torch.rand(logits.shape, generator=self._generators[name]).logit_()
             relaxed = noise.add_(logits).div_(self.temperature).sigmoid_()
-            self._means[name] = relaxed.mean()
-            self.mask[name] = relaxed.div_(self._means[name])
+            mean = relaxed.mean()
+            # At a low temperature a small tensor's whole mask may round to zero: then it has none.
+            empty = bool(mean == 0)
+            self._means[name] = torch.ones(()) if empty else mean
+            self.mask[name] = torch.ones_like(relaxed) if empty else relaxed.div_(mean)
         return self.mask
 
     def step(self, copy: MergedCopy, coefficients: Tensor) -> None:
@@ -175,7 +178,7 @@ class ConcreteAdaMerging(DataDrivenMethod):
             vectors.mul_(mask[name])
         schedule = Schedule(self.initial, self.coefficient_steps, self.coefficient_learning_rate, self.scope == "task")
         found = learn_coefficients(copy, rows, schedule, progress)
-        untouched = torch.full((len(survey.experts),), self.initial)
+        untouched = torch.full((len(survey.experts),), self.initial, dtype=torch.float64)
         return {**dict.fromkeys(survey.names, untouched), **dict(zip(copy.names, found, strict=True))}, mask
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:

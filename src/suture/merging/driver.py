@@ -1,15 +1,16 @@
 """The one driver of every merging method: out of core, tensor by tensor, in the order of the disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from suture.checkpoints import Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
-from suture.errors import UsageError
+from suture.errors import OutputError, UsageError
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
@@ -57,17 +58,18 @@ def merge_to_folder(
     *,
     calibration: Calibration | None = None,
     dtype: torch.dtype | None = None,
+    about: Mapping[str, Any] | None = None,
     replace: bool = False,
     stage: Stage = silent,
 ) -> Path:
     """Merge into a folder with the base's own layout: the same shards, configuration and tokenizer beside them.
 
-    ``calibration``, ``dtype`` and ``stage`` as in :func:`merge_tensors`.
+    ``calibration``, ``dtype`` and ``stage`` as in :func:`merge_tensors`; ``about`` goes to the manifest's settings.
 
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
     """
     check_experts(base, experts, any_dtype=dtype is not None)
-    settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts]}
+    settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts], **(about or {})}
     inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
     files = [file for weights in (base, *experts) for file in weights.files]
     manifest = Manifest(inputs=inputs, settings=settings)
@@ -90,11 +92,24 @@ def _estimated(method: MergingMethod, sources: Sources, calibration: Calibration
         )
     if len(calibration.tasks) != len(sources.experts):
         raise UsageError(f"{len(sources.experts)} experts, but calibration inputs of {len(calibration.tasks)} tasks")
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="estimate-", dir=cache_folder()) as scratch:
+    with _scratch() as scratch:
         with stage(f"Estimating: {method.name}", method.effort(calibration)) as progress:
-            found = method.estimate(Streamed(sources), calibration, Path(scratch), progress)
+            found = method.estimate(Streamed(sources), calibration, scratch, progress)
         yield found
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a folder in the cache that is gone after the block."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(prefix="estimate-", dir=cache_folder())
+    except OSError as error:
+        raise OutputError(
+            f"what a merge learns is kept in {cache_folder()}, which cannot be written: {error.strerror or error}; set SUTURE_CACHE"
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def _merged(method: MergingMethod, sources: Sources, statistics: Statistics) -> Iterator[tuple[str, Tensor]]:

@@ -54,10 +54,12 @@ def fine_tune(
     backbone's configuration has it. The seed fixes order and dropout. ``progress`` counts samples.
 
     Source: the "Traditional MTL" rows of Yang et al., 2024, arXiv 2402.02705. Raises :class:`DataError` when labels and texts differ
-    in number.
+    in number, there is nothing to train, or training diverges.
     """
     if [len(own) for own in labels] != inputs.sizes:
         raise DataError(f"{inputs.sizes} texts, but {[len(own) for own in labels]} labels, task by task")
+    if not start:
+        raise DataError("there is nothing to train: no expert differs from the base in a tensor that the network reads")
     weights = {name: tensor.float().clone().requires_grad_() for name, tensor in start.items()}
     optimizer = torch.optim.AdamW(weights.values(), lr=schedule.learning_rate)
     steps = schedule.epochs * -(-sum(inputs.sizes) // schedule.batch_size)
@@ -73,6 +75,8 @@ def fine_tune(
             optimizer.step()
             pace.step()
             progress(count)
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise DataError(f"joint training diverged; try a learning rate below {schedule.learning_rate}")
     return {name: weight.detach().to(start[name].dtype) for name, weight in weights.items()}
 
 

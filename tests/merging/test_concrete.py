@@ -1,0 +1,16 @@
+"""The mask of concrete subspace learning, where it is at its limits."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from suture.merging.concrete import ConcreteMask
+
+
+@settings(deadline=None, max_examples=50)
+@given(size=st.integers(1, 3), temperature=st.sampled_from([1e-3, 0.01, 0.1, 0.5]), seed=st.integers(0, 1000))
+def test_a_mask_has_mean_one_however_small_the_tensor_and_low_the_temperature(size: int, temperature: float, seed: int) -> None:
+    mask = ConcreteMask({"w": size}, temperature, seed, 1e-3)
+    for _ in range(5):
+        drawn = mask.draw()["w"]
+        assert bool(drawn.isfinite().all())
+        assert abs(float(drawn.mean()) - 1) < 1e-5
