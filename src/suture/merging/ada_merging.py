@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from suture.merging.calibration import Calibration
-from suture.merging.merged_copy import MergedCopy, Schedule, drawn_rows, learn_coefficients
+from suture.merging.merged_copy import MergedCopy, Schedule, check_coefficients, coefficients_by_name, drawn_rows, learn_coefficients
 from suture.merging.method import Block, DataDrivenMethod, Paper, Statistics, Survey, require, require_positive, require_seed
 from suture.merging.ties import trim_and_elect, whole_model_thresholds
 from suture.types import Progress
@@ -52,8 +52,7 @@ class AdaMerging(DataDrivenMethod):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.scope in {"layer", "task"}, f"scope must be 'layer' or 'task', not {self.scope!r}")
-        require(0 <= self.initial <= 1, f"initial must be in [0, 1], not {self.initial}")
+        check_coefficients(self.scope, self.initial)
         require_positive(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate)
         require_seed(self.seed)
 
@@ -67,8 +66,7 @@ class AdaMerging(DataDrivenMethod):
         copy = MergedCopy.of(survey, calibration, lambda block: self.vectors(block, thresholds), scratch)
         schedule = Schedule(self.initial, self.steps, self.learning_rate, self.scope == "task")
         found = learn_coefficients(copy, drawn_rows(calibration, self.batch_size, self.seed), schedule, progress)
-        untouched = torch.full((len(survey.experts),), self.initial, dtype=torch.float64)
-        return Learnt({**dict.fromkeys(survey.names, untouched), **dict(zip(copy.names, found, strict=True))}, thresholds)
+        return Learnt(coefficients_by_name(survey, copy, found, self.initial), thresholds)
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:
         """Return Σ_t λ_t τ_t."""

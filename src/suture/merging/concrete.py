@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from suture.merging.calibration import Calibration
-from suture.merging.merged_copy import MergedCopy, Schedule, drawn_rows, learn_coefficients
+from suture.merging.merged_copy import MergedCopy, Schedule, check_coefficients, coefficients_by_name, drawn_rows, learn_coefficients
 from suture.merging.method import (
     Block,
     DataDrivenMethod,
     Paper,
     Statistics,
     Survey,
-    require,
     require_finite,
     require_positive,
     require_seed,
@@ -115,7 +114,7 @@ class ConcreteTaskArithmetic(DataDrivenMethod):
         """Learn the mask, by tensor."""
         # One mask for all tasks and one λ: the sum of the task vectors is all that is needed of them.
         copy = MergedCopy.of(survey, calibration, lambda block: block.task_vectors.sum(dim=0, keepdim=True), scratch)
-        mask = ConcreteMask({name: len(base) for name, base in copy.base.items()}, self.temperature, self.seed, self.learning_rate)
+        mask = ConcreteMask(copy.sizes, self.temperature, self.seed, self.learning_rate)
         rows, scales = drawn_rows(calibration, self.batch_size, self.seed), torch.full((len(copy.names), 1), self.scale)
         for _ in range(self.steps if copy.names else 0):
             copy.merge(scales, mask.draw())
@@ -158,8 +157,7 @@ class ConcreteAdaMerging(DataDrivenMethod):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.scope in {"layer", "task"}, f"scope must be 'layer' or 'task', not {self.scope!r}")
-        require(0 <= self.initial <= 1, f"initial must be in [0, 1], not {self.initial}")
+        check_coefficients(self.scope, self.initial)
         names = ("steps", "coefficient_steps", "batch_size", "temperature")
         rates = ("learning_rate", "inner_learning_rate", "coefficient_learning_rate")
         require_positive(**{name: getattr(self, name) for name in (*names, *rates)})
@@ -178,8 +176,7 @@ class ConcreteAdaMerging(DataDrivenMethod):
             vectors.mul_(mask[name])
         schedule = Schedule(self.initial, self.coefficient_steps, self.coefficient_learning_rate, self.scope == "task")
         found = learn_coefficients(copy, rows, schedule, progress)
-        untouched = torch.full((len(survey.experts),), self.initial, dtype=torch.float64)
-        return {**dict.fromkeys(survey.names, untouched), **dict(zip(copy.names, found, strict=True))}, mask
+        return coefficients_by_name(survey, copy, found, self.initial), mask
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:
         """Return the masked Σ_t λ_t τ_t."""
@@ -188,7 +185,7 @@ class ConcreteAdaMerging(DataDrivenMethod):
 
     def _learn_mask(self, copy: MergedCopy, rows: Iterator[list[list[int]]], progress: Progress) -> dict[str, Tensor]:
         """Return one draw of the learnt mask, by tensor."""
-        mask = ConcreteMask({name: len(base) for name, base in copy.base.items()}, self.temperature, self.seed, self.learning_rate)
+        mask = ConcreteMask(copy.sizes, self.temperature, self.seed, self.learning_rate)
         layers, tasks = len(copy.names), len(copy.calibration.tasks)
         raw = torch.empty(1 if self.scope == "task" else layers, tasks, requires_grad=True)
         inner = torch.optim.Adam([raw], lr=self.inner_learning_rate)

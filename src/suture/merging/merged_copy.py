@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from suture.merging.calibration import Calibration, entropy_backward
-from suture.merging.method import Block, Survey
+from suture.merging.method import Block, Survey, require
 from suture.randomness import generator_for, shuffled_rows
 from suture.types import Progress
 
@@ -54,6 +54,11 @@ class MergedCopy:
     def names(self) -> list[str]:
         """The tensors of the copy, in order."""
         return list(self.base)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many elements each tensor of the copy has."""
+        return {name: len(base) for name, base in self.base.items()}
 
     @torch.no_grad()
     def merge(self, coefficients: Float[Tensor, "l t"], masks: Mapping[str, Tensor] | None = None) -> None:
@@ -123,6 +128,18 @@ def drawn_rows(calibration: Calibration, batch: int, seed: int) -> Iterator[list
     ]
     while True:
         yield [next(rows).tolist() for rows in drawn]
+
+
+def check_coefficients(scope: str, initial: float) -> None:
+    """Raise :class:`suture.errors.InvalidHyperparameter` for coefficients of no known scope, or that start outside [0, 1]."""
+    require(scope in {"layer", "task"}, f"scope must be 'layer' or 'task', not {scope!r}")
+    require(0 <= initial <= 1, f"initial must be in [0, 1], not {initial}")
+
+
+def coefficients_by_name(survey: Survey, copy: MergedCopy, found: Float[Tensor, "l t"], initial: float) -> dict[str, Tensor]:
+    """Return the coefficients of every tensor, shape ``(T,)``: those found for the copy's, ``initial`` for the others."""
+    untouched = torch.full((len(survey.experts),), initial, dtype=torch.float64)
+    return {**dict.fromkeys(survey.names, untouched), **dict(zip(copy.names, found, strict=True))}
 
 
 @dataclass(frozen=True)
