@@ -10,7 +10,7 @@ from suture.randomness import generator_for
 from suture.representation import representation_bias
 from suture.surgery import Schedule, fit_surgery
 from suture.surgery.fit import _batches, one_thread
-from suture.surgery.module import untrained
+from suture.surgery.module import start_of_fit
 
 
 def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[Tensor, Tensor]]:
@@ -46,15 +46,15 @@ def test_equal_to_adam_by_hand() -> None:
     sets, schedule = pairs(0, {"a": 40, "b": 23}), Schedule(rank=3, iterations=15)
     fitted = fit_surgery(sets, schedule, seed=5)
     generators = [generator_for(5, task) for task in "ab"]
-    starts = [untrained([task], 8, 3, own) for task, own in zip("ab", generators, strict=True)]
+    starts = [start_of_fit(8, 3, own) for own in generators]
     batches = _batches([40, 23], 16, generators)
     rows = [next(batches).numpy() for _ in range(schedule.steps)]
     for place, (task, offset) in enumerate({"a": 0, "b": 40}.items()):
         z, target = (tensor.double().numpy() for tensor in sets[task])
         own = [batch[place] - offset for batch in rows]
-        down, up = numpy_fit(z, target, starts[place].down[0].double().numpy(), starts[place].up[0].double().numpy(), own, 1e-3)
-        np.testing.assert_allclose(fitted.down[place].numpy(), down, atol=2e-5)
-        np.testing.assert_allclose(fitted.up[place].numpy(), up, atol=2e-5)
+        down, up = numpy_fit(z, target, starts[place].down.double().numpy(), starts[place].up.double().numpy(), own, 1e-3)
+        np.testing.assert_allclose(fitted.final[task].down.numpy(), down, atol=2e-5)
+        np.testing.assert_allclose(fitted.final[task].up.numpy(), up, atol=2e-5)
 
 
 def test_takes_the_bias_out() -> None:
@@ -73,9 +73,10 @@ def test_a_seed_fixes_everything_and_no_global_state_is_touched() -> None:
     assert torch.get_num_threads() == threads
     torch.manual_seed(8)
     again, other = fit_surgery(sets, schedule, seed=1), fit_surgery(sets, schedule, seed=2)
-    assert torch.equal(first.up, again.up)
-    assert torch.equal(first.down, again.down)
-    assert not torch.equal(first.up, other.up)
+    for task in sets:
+        assert torch.equal(first.final[task].up, again.final[task].up)
+        assert torch.equal(first.final[task].down, again.final[task].down)
+        assert not torch.equal(first.final[task].up, other.final[task].up)
 
 
 def test_other_tasks_and_their_order_change_nothing() -> None:

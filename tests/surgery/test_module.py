@@ -1,34 +1,32 @@
-"""The module of Eq. 3: its oracle and its laws."""
-
-from pathlib import Path
+"""Corrections and the module of Eq. 3: their oracle and their laws."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
-from suture.errors import CorruptCheckpoint, DataError, UnknownName
-from suture.surgery import Surgery, load_surgery, save_surgery
-from suture.surgery.module import Origin, operate, read_origin, untrained
-
-TASKS = ("a", "b.down", "c")
-
-
-def trained(seed: int, tasks: tuple[str, ...] = TASKS, width: int = 6, rank: int = 3) -> Surgery:
-    generator = torch.Generator().manual_seed(seed)
-    return Surgery(
-        tasks, torch.randn(len(tasks), rank, width, generator=generator), torch.randn(len(tasks), width, rank, generator=generator)
-    )
+from surgery.modules import TASKS, trained
+from suture.errors import DataError, UnknownName
+from suture.surgery import Correction, Surgery
+from suture.surgery.module import FINAL, operate, start_of_fit
 
 
 def test_equal_to_the_formula(generator: torch.Generator) -> None:
     surgery, z = trained(0), torch.randn(5, 6, generator=generator)
-    for place, task in enumerate(TASKS):
-        down, up, rows = (tensor.double().numpy() for tensor in (surgery.down[place], surgery.up[place], z))
+    for task in TASKS:
+        down, up, rows = (tensor.double().numpy() for tensor in (surgery.final[task].down, surgery.final[task].up, z))
         expected = np.stack([row - up @ np.maximum(down @ row, 0) for row in rows])
         np.testing.assert_allclose(surgery(task, z).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_an_activation_it_is_affine(generator: torch.Generator) -> None:
+    surgery, z = trained(0, activation="none"), torch.randn(5, 6, generator=generator)
+    for task in TASKS:
+        own = surgery.final[task]
+        assert own.shift is not None
+        down, up, shift, rows = (tensor.double().numpy() for tensor in (own.down, own.up, own.shift, z))
+        np.testing.assert_allclose(surgery(task, z).numpy(), rows @ (np.eye(6) - up @ down).T + shift, rtol=1e-5, atol=1e-5)
 
 
 @given(seed=st.integers(0, 99), scale=st.floats(0.01, 100))
@@ -38,68 +36,37 @@ def test_positively_homogeneous(seed: int, scale: float) -> None:
 
 
 def test_untrained_is_the_identity_and_bounded(generator: torch.Generator) -> None:
-    surgery, z = untrained(TASKS, 16, 4, generator), torch.randn(5, 16)
-    assert all(torch.equal(surgery(task, z), z) for task in TASKS)
-    assert 0.2 < float(surgery.down.abs().max()) <= 1 / np.sqrt(16)
-    assert surgery.rank == 4
+    start, z = start_of_fit(16, 4, generator), torch.randn(5, 16)
+    assert torch.equal(start(z), z)
+    assert 0.2 < float(start.down.abs().max()) <= 1 / np.sqrt(16)
+    assert (start.rank, start.width, start.parameters) == (4, 16, 128)
 
 
 def test_a_stack_is_its_tasks_one_by_one(generator: torch.Generator) -> None:
     surgery, z = trained(1), torch.randn(3, 5, 6, generator=generator)
-    stacked = operate(z, surgery.down, surgery.up)
+    down, up = (torch.stack([getattr(surgery.final[task], side) for task in TASKS]) for side in ("down", "up"))
+    stacked = operate(z, down, up)
     for place, task in enumerate(TASKS):
         torch.testing.assert_close(stacked[place], surgery(task, z[place]))
 
 
-def test_permuting_tasks_permutes_modules(generator: torch.Generator) -> None:
-    surgery, z = trained(2), torch.randn(5, 6, generator=generator)
-    turned = Surgery(TASKS[::-1], surgery.down.flip(0), surgery.up.flip(0))
-    assert all(torch.equal(turned(task, z), surgery(task, z)) for task in TASKS)
+def test_sites_go_forward_and_are_counted() -> None:
+    surgery = trained(0, depth=2)
+    assert [site for site, _ in surgery.sites("a")] == [0, 1, FINAL]
+    assert surgery.deep
+    assert not trained(0).deep
+    assert surgery.parameters("a") == 3 * (2 * 3 * 6)
+    assert trained(0, activation="none").parameters("a") == 2 * 3 * 6 + 6
+    assert surgery.rank == 3
 
 
-def test_round_trip(tmp_path: Path, generator: torch.Generator) -> None:
-    surgery, z = trained(3), torch.randn(5, 6, generator=generator)
-    save_surgery(tmp_path / "s.safetensors", surgery)
-    back = load_surgery(tmp_path / "s.safetensors")
-    assert back.tasks == TASKS
-    assert all(torch.equal(back(task, z), surgery(task, z)) for task in TASKS)
-
-
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_what_is_refused() -> None:
     with pytest.raises(UnknownName, match="unknown task 'd'"):
         trained(0)("d", torch.ones(1, 6))
+    with pytest.raises(UnknownName, match="unknown task 'd'"):
+        trained(0).parameters("d")
     with pytest.raises(DataError, match="width 6, not 7"):
         trained(0)("a", torch.ones(1, 7))
-    save_surgery(tmp_path / "s.safetensors", trained(0))
-    tensors = load_file(tmp_path / "s.safetensors")
-    for spoilt in ({name: t for name, t in tensors.items() if name != "c.up"}, {"x": torch.ones(1)}):
-        save_file(spoilt, tmp_path / "spoilt.safetensors")
-        with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
-            load_surgery(tmp_path / "spoilt.safetensors")
-
-
-@pytest.mark.parametrize("name", ["c.up", "c.down", "a.up"])
-def test_matrices_of_other_shapes_are_refused(tmp_path: Path, name: str) -> None:
-    save_surgery(tmp_path / "s.safetensors", trained(0))
-    tensors = load_file(tmp_path / "s.safetensors")
-    for wrong in (
-        torch.ones(5, 5),
-        torch.ones(3),
-        tensors[name].double(),
-        torch.ones(2, 6),
-        torch.ones(tensors[name].shape, dtype=torch.int64),
-    ):
-        save_file(tensors | {name: wrong}, tmp_path / "spoilt.safetensors")
-        with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
-            load_surgery(tmp_path / "spoilt.safetensors")
-
-
-def test_a_file_tells_how_its_surgery_came_about(tmp_path: Path) -> None:
-    origin, file = Origin("held-out", 64, 3, "abc"), tmp_path / "s.safetensors"
-    save_surgery(file, trained(0), origin)
-    assert read_origin(file) == origin
-    save_surgery(file, trained(0))
-    assert read_origin(file) is None
-    save_file(load_file(file), tmp_path / "spoilt.safetensors", metadata={"samples": "many", "seed": "1"})
-    with pytest.raises(CorruptCheckpoint, match="does not say how it was fitted"):
-        read_origin(tmp_path / "spoilt.safetensors")
+    final = trained(0).final
+    with pytest.raises(DataError, match="are not those"):
+        Surgery(final, {"a": [Correction(torch.ones(1, 6), torch.ones(6, 1))]})

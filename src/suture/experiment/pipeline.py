@@ -20,8 +20,7 @@ from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
 from suture.merging.method import SEED
 from suture.randomness import generator_for
 from suture.representation import encode_cached, representation_bias
-from suture.surgery import Surgery, fit_surgery
-from suture.surgery.module import Origin
+from suture.surgery import Origin, Surgery, fit_surgery
 from suture.task_vector import TaskVector
 from suture.tasks import Split
 from suture.training import fine_tune

@@ -19,8 +19,7 @@ from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod
 from suture.merging.method import SEED
-from suture.surgery import load_surgery, save_surgery
-from suture.surgery.module import read_origin
+from suture.surgery import load_surgery, read_origin, save_surgery
 from suture.tasks import SUITES
 from suture.types import Stage, silent
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suture.errors import DataError, InvalidHyperparameter
 from suture.randomness import generator_for, shuffled_rows
-from suture.surgery.module import Surgery, operate, untrained
+from suture.surgery.module import Correction, Surgery, operate, start_of_fit
 from suture.types import Progress, no_progress
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
@@ -62,9 +62,9 @@ def fit_surgery(calibration: Mapping[str, Pair], schedule: Schedule, seed: int, 
     """
     with one_thread():
         width, generators = _check(calibration), [generator_for(seed, task) for task in calibration]
-        starts = [untrained([task], width, schedule.rank, own) for task, own in zip(calibration, generators, strict=True)]
+        starts = [start_of_fit(width, schedule.rank, own) for own in generators]
         merged, expert = (torch.cat([pair[side] for pair in calibration.values()]).float() for side in (0, 1))
-        down, up = (torch.cat(parts).requires_grad_() for parts in zip(*((start.down, start.up) for start in starts), strict=True))
+        down, up = (torch.stack(parts).requires_grad_() for parts in zip(*((start.down, start.up) for start in starts), strict=True))
         optimizer = torch.optim.Adam([down, up], lr=schedule.learning_rate, betas=schedule.betas)
         batches = _batches([len(pair[0]) for pair in calibration.values()], schedule.batch_size, generators)
         for _ in range(schedule.steps):
@@ -75,7 +75,7 @@ def fit_surgery(calibration: Mapping[str, Pair], schedule: Schedule, seed: int, 
             error.abs().mean(dim=(1, 2)).sum().backward()
             optimizer.step()
             progress(1)
-    return Surgery(tuple(calibration), down.detach(), up.detach())
+    return Surgery({task: Correction(*pair) for task, *pair in zip(calibration, down.detach(), up.detach(), strict=True)})
 
 
 def _check(calibration: Mapping[str, Pair]) -> int:

@@ -1,0 +1,123 @@
+"""Surgery on disk: one safetensors file of all tasks' corrections, which tells how they came about."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import cast, get_args
+
+from safetensors import safe_open
+from torch import Tensor
+
+from suture.checkpoints import TensorSpec, Weights, open_checkpoint, write_safetensors
+from suture.errors import CorruptCheckpoint, DataError
+from suture.surgery.module import FINAL, Activation, Correction, Surgery
+
+DOWN, UP, SHIFT = "down", "up", "shift"
+SITE = re.compile(rf"(?P<task>.+?)(?:\.blocks\.(?P<block>\d+))?\.{DOWN}")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a surgery came about, as its file tells: on which samples of the calibration, with which seed, for which backbone."""
+
+    calibration: str
+    samples: int
+    """The most samples of any task."""
+    seed: int
+    backbone: str
+    """The digest of the merged weights."""
+    kind: str = "surgery"
+    """The procedure that fitted it."""
+
+
+def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> None:
+    """Write each correction to ``<task>.down``, ``.up`` and, if it has one, ``.shift``; block l's to ``<task>.blocks.<l>.down`` and so on.
+
+    The origin and the activation go into the metadata. Raises :class:`DataError` when corrections differ in their activation.
+    """
+    activations = {correction.activation for task in surgery.tasks for _, correction in surgery.sites(task)}
+    if len(activations) != 1:
+        raise DataError(f"a surgery file holds corrections of one activation, not of {' and '.join(sorted(activations))}")
+    tensors = dict(_named(surgery))
+    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    known = {} if origin is None else {name: str(value) for name, value in asdict(origin).items()}
+    metadata = {"suture": "surgery", "rank": str(surgery.rank), "activation": activations.pop(), **known}
+    write_safetensors(file, specs, tensors.items(), metadata)
+
+
+def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
+    for task in surgery.tasks:
+        for site, correction in surgery.sites(task):
+            prefix = task if site == FINAL else f"{task}.blocks.{site}"
+            yield f"{prefix}.{DOWN}", correction.down
+            yield f"{prefix}.{UP}", correction.up
+            if correction.shift is not None:
+                yield f"{prefix}.{SHIFT}", correction.shift
+
+
+def load_surgery(file: Path) -> Surgery:
+    """Read what :func:`save_surgery` wrote; raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes."""
+    tensors, activation = open_checkpoint(file), _activation(file)
+    final: dict[str, Correction] = {}
+    blocks: dict[str, dict[int, Correction]] = {}
+    for name in tensors:
+        if name.endswith(f".{DOWN}") and (found := SITE.fullmatch(name)):
+            correction = _read(file, tensors, name.removesuffix(f".{DOWN}"), activation)
+            if found["block"] is None:
+                final[found["task"]] = correction
+            else:
+                blocks.setdefault(found["task"], {})[int(found["block"])] = correction
+    _check_whole(file, final, blocks)
+    return Surgery(final, {task: [own[place] for place in sorted(own)] for task, own in blocks.items()})
+
+
+def _activation(file: Path) -> Activation:
+    told = _metadata(file).get("activation", "relu")
+    for activation in get_args(Activation):
+        if told == activation:
+            return cast(Activation, activation)
+    raise CorruptCheckpoint(f"{file} is not a whole surgery file: no activation is called {told!r}")
+
+
+def _read(file: Path, tensors: Weights, prefix: str, activation: Activation) -> Correction:
+    """Return one correction, its shapes checked before anything is read."""
+    names = f"{prefix}.{DOWN}", f"{prefix}.{UP}", f"{prefix}.{SHIFT}"
+    down, up, shift = (tensors.specs.get(name) for name in names)
+    assert down is not None  # noqa: S101  the caller saw its name
+    if up is None:
+        raise CorruptCheckpoint(f"{file} is not a whole surgery file: {prefix}.{UP} expected")
+    fits = len(down.shape) == 2 and up == TensorSpec(down.shape[::-1], down.dtype) and down.dtype.is_floating_point
+    if not fits or (shift is not None and shift != TensorSpec(down.shape[1:], down.dtype)):
+        told = " and ".join(str(list(spec.shape)) for spec in (down, up, shift) if spec is not None)
+        raise CorruptCheckpoint(f"{file} is not a whole surgery file: {prefix!r} has {told}; expected (r, k) and (k, r), of one precision")
+    return Correction(tensors[names[0]], tensors[names[1]], None if shift is None else tensors[names[2]], activation)
+
+
+def _check_whole(file: Path, final: dict[str, Correction], blocks: dict[str, dict[int, Correction]]) -> None:
+    """Raise when tasks differ in what is there of them."""
+    if not final:
+        raise CorruptCheckpoint(f"{file} is not a whole surgery file: a pair of matrices per task expected")
+    widths = {correction.width for correction in final.values()}
+    depths = {tuple(sorted(blocks.get(task, {}))) for task in final}
+    whole = len(widths) == 1 and len(depths) == 1 and blocks.keys() <= final.keys()
+    if not whole or (depth := depths.pop()) != tuple(range(len(depth))):
+        raise CorruptCheckpoint(f"{file} is not a whole surgery file: expected corrections of the same sites and widths for every task")
+
+
+def read_origin(file: Path) -> Origin | None:
+    """Return how a surgery file came about; None when it does not tell. Raises :class:`CorruptCheckpoint` when it tells nonsense."""
+    open_checkpoint(file)  # says what is wrong with a file that is none
+    told = _metadata(file)
+    names = [each.name for each in fields(Origin)]
+    if not told.keys() & set(names):
+        return None
+    try:
+        return Origin(told["calibration"], int(told["samples"]), int(told["seed"]), told["backbone"], told.get("kind", "surgery"))
+    except (KeyError, ValueError) as error:
+        raise CorruptCheckpoint(f"{file} does not say how it was fitted: expected {', '.join(names)} in its metadata") from error
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="pt") as handle:
+        return handle.metadata() or {}

@@ -1,0 +1,80 @@
+"""Surgery on disk: round trips, and files that are not whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from surgery.modules import TASKS, trained
+from suture.errors import CorruptCheckpoint, DataError
+from suture.surgery import Origin, Surgery, load_surgery, read_origin, save_surgery
+from suture.surgery.module import Activation
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize("activation", ["relu", "none"])
+def test_round_trip(tmp_path: Path, depth: int, activation: Activation) -> None:
+    surgery = trained(3, depth=depth, activation=activation)
+    save_surgery(tmp_path / "s.safetensors", surgery)
+    back = load_surgery(tmp_path / "s.safetensors")
+    assert back.tasks == TASKS
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    for task in TASKS:
+        for (site, here), (also, there) in zip(surgery.sites(task), back.sites(task), strict=True):
+            assert site == also
+            assert torch.equal(here(x), there(x))
+
+
+def spoilt(tmp_path: Path, *, without: str = "", **other: torch.Tensor) -> Path:
+    """Write a deep surgery with some tensors left out or replaced."""
+    save_surgery(tmp_path / "s.safetensors", trained(0, depth=2))
+    tensors = {name: tensor for name, tensor in load_file(tmp_path / "s.safetensors").items() if not without or without not in name}
+    save_file(tensors | {name.replace("__", "."): tensor for name, tensor in other.items()}, tmp_path / "spoilt.safetensors")
+    return tmp_path / "spoilt.safetensors"
+
+
+@pytest.mark.parametrize("without", ["c.up", "c.down", "a.blocks.0", "a.blocks.1.up", "c.blocks", "down"])
+def test_what_is_lost_is_missed(tmp_path: Path, without: str) -> None:
+    with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
+        load_surgery(spoilt(tmp_path, without=without))
+
+
+@pytest.mark.parametrize("name", ["c__up", "c__down", "a__blocks__1__up"])
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(5, 5), torch.ones(3), torch.ones(6, 3).double(), torch.ones(2, 6), torch.ones(6, 3, dtype=torch.int64)]
+)
+def test_matrices_of_other_shapes_are_refused(tmp_path: Path, name: str, wrong: torch.Tensor) -> None:
+    with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
+        load_surgery(spoilt(tmp_path, **{name: wrong}))
+
+
+def test_a_shift_of_another_width_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
+        load_surgery(spoilt(tmp_path, a__shift=torch.ones(5)))
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(CorruptCheckpoint, match="a pair of matrices per task"):
+        load_surgery(tmp_path / "x.safetensors")
+    save_file(load_file(spoilt(tmp_path)), tmp_path / "y.safetensors", metadata={"activation": "tanh"})
+    with pytest.raises(CorruptCheckpoint, match="tanh"):
+        load_surgery(tmp_path / "y.safetensors")
+
+
+def test_one_file_one_activation(tmp_path: Path) -> None:
+    mixed = Surgery({"a": trained(0).final["a"], "c": trained(0, activation="none").final["c"]})
+    with pytest.raises(DataError, match="one activation, not of none and relu"):
+        save_surgery(tmp_path / "s.safetensors", mixed)
+
+
+def test_a_file_tells_how_its_surgery_came_about(tmp_path: Path) -> None:
+    origin, file = Origin("held-out", 64, 3, "abc", "closed_form"), tmp_path / "s.safetensors"
+    save_surgery(file, trained(0), origin)
+    assert read_origin(file) == origin
+    save_surgery(file, trained(0))
+    assert read_origin(file) is None
+    save_file(load_file(file), tmp_path / "spoilt.safetensors", metadata={"samples": "many", "seed": "1"})
+    with pytest.raises(CorruptCheckpoint, match="does not say how it was fitted"):
+        read_origin(tmp_path / "spoilt.safetensors")
