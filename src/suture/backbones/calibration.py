@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from suture.backbones.blocks import block_names
 from suture.backbones.heads import Head
 from suture.backbones.text import TextBackbone, batches_of_like_length
 from suture.errors import DataError
@@ -155,14 +156,3 @@ class TextBatch:
             found.append((task, rows, heads[task](z[start : start + len(rows)])))
             start += len(rows)
         return found
-
-
-def block_names(model: nn.Module) -> list[str]:
-    """Return the names of a network's blocks, in forward order: the members of its longest list of modules.
-
-    >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "head": nn.Linear(2, 1)}))
-    ['layers.0', 'layers.1']
-    """
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    name, longest = max(lists, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
-    return [f"{name}.{number}" for number in range(len(longest))]

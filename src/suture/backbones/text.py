@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from suture.backbones.blocks import Blocks, block_names
 from suture.checkpoints import Weights, open_checkpoint, sha256_of
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, UnsupportedFormat
 
@@ -124,15 +125,27 @@ class TextBackbone:
 
         ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
         """
-        batch = self.pad(tokens)
         given = weights or {}
-        stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
-        hidden: Tensor = torch.func.functional_call(self.model, stand_ins, (), dict(batch)).last_hidden_state
+        return self._pooled(
+            self.pad(tokens), {name: given[source] for name, source in self.names.items() if source in given} if given else {}
+        )
+
+    def _pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor]) -> Float[Tensor, "n k"]:
+        hidden: Tensor = torch.func.functional_call(self.model, dict(stand_ins), (), dict(batch)).last_hidden_state
         if self.pooling == "cls":
             return hidden[:, 0]
-        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        pooled: Tensor = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return pooled
+        return mean_of_real(hidden, batch["attention_mask"])
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The blocks, to be run one by one on padded texts (:meth:`pad`).
+
+        Raises :class:`UnsupportedFormat` for a model without a list of blocks.
+        """
+        names = block_names(self.model)
+        if not names:
+            raise UnsupportedFormat(f"{self.folder}: {type(self.model).__name__} has no list of blocks")
+        return Blocks([self.model.get_submodule(name) for name in names], lambda batch: self._pooled(batch, {}))
 
     def pad(self, tokens: Sequence[list[int]]) -> Mapping[str, Tensor]:
         """Return tokenised texts as the model takes them: token numbers and mask of the real ones, shape (n, longest)."""
@@ -154,6 +167,16 @@ def batches_of_like_length(lengths: Sequence[int], most_tokens: int) -> Iterator
         batch.append(place)
     if batch:
         yield batch
+
+
+def mean_of_real(hidden: Float[Tensor, "n p k"], mask: Shaped[Tensor, "n p"]) -> Float[Tensor, "n k"]:
+    """Return the mean over the real tokens of each text; zero where a text has none.
+
+    >>> mean_of_real(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
+    tensor([[2.]])
+    """
+    real = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 @contextmanager
