@@ -1,16 +1,20 @@
 """The fit of Eq. 2: against a step-by-step NumPy Adam, and its laws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from suture.errors import DataError, InvalidHyperparameter
-from suture.randomness import generator_for
+from suture.errors import DataError
+from suture.randomness import generator_for, shuffled_rows
 from suture.representation import representation_bias
-from suture.surgery import Schedule, fit_surgery
-from suture.surgery.fit import _batches, one_thread
-from suture.surgery.module import start_of_fit
+from suture.surgery import Correction, Schedule, Surgery, fit_surgery
+from suture.surgery.fit import _split, one_thread
+from suture.surgery.module import operate, start_of_fit
 
 
 def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[Tensor, Tensor]]:
@@ -23,38 +27,86 @@ def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[T
     return made
 
 
-def numpy_fit(
-    z: np.ndarray, target: np.ndarray, down: np.ndarray, up: np.ndarray, rows: list[np.ndarray], rate: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit one task by hand-written gradients of the mean L1 loss and Adam in float64."""
-    parameters, first, second = [down.copy(), up.copy()], [0.0, 0.0], [0.0, 0.0]
-    for step, batch in enumerate(rows, 1):
-        x, (d, u) = z[batch], parameters
-        hidden = x @ d.T
+class NumpyModule:
+    """One task's module by hand in float64: gradients of the mean L1 loss (Eq. 2 and 3), and Adam."""
+
+    def __init__(self, seed: int, task: str, rank: int, width: int = 8) -> None:
+        self.generator = generator_for(seed, task)
+        start = start_of_fit(width, rank, self.generator)
+        self.parts = [start.down.double().numpy(), start.up.double().numpy()]
+        self.first, self.second, self.steps = [0.0, 0.0], [0.0, 0.0], 0
+
+    def gradients(self, pair: tuple[Tensor, Tensor], rows: Tensor) -> list[np.ndarray]:
+        (x, target), (down, up) = (z[rows].double().numpy() for z in pair), self.parts
+        hidden = x @ down.T
         active = np.maximum(hidden, 0)
-        sign = np.sign(x - active @ u.T - target[batch]) / target[batch].size
-        gradients = [-((sign @ u) * (hidden > 0)).T @ x, -sign.T @ active]
+        sign = np.sign(x - active @ up.T - target) / target.size
+        return [-((sign @ up) * (hidden > 0)).T @ x, -sign.T @ active]
+
+    def step(self, gradients: list[np.ndarray], rate: float = 1e-3) -> None:
+        self.steps += 1
         for place, gradient in enumerate(gradients):
-            first[place] = 0.9 * first[place] + 0.1 * gradient
-            second[place] = 0.999 * second[place] + 0.001 * gradient**2
-            corrected = np.sqrt(second[place] / (1 - 0.999**step)) + 1e-8
-            parameters[place] = parameters[place] - rate * first[place] / (1 - 0.9**step) / corrected
-    return parameters[0], parameters[1]
+            self.first[place] = 0.9 * self.first[place] + 0.1 * gradient
+            self.second[place] = 0.999 * self.second[place] + 0.001 * gradient**2
+            corrected = np.sqrt(self.second[place] / (1 - 0.999**self.steps)) + 1e-8
+            self.parts[place] = self.parts[place] - rate * self.first[place] / (1 - 0.9**self.steps) / corrected
+
+    def compare(self, fitted: Correction) -> None:
+        for ours, by_hand in zip((fitted.down, fitted.up), self.parts, strict=True):
+            np.testing.assert_allclose(ours.numpy(), by_hand, atol=2e-5)
 
 
 def test_equal_to_adam_by_hand() -> None:
     sets, schedule = pairs(0, {"a": 40, "b": 23}), Schedule(rank=3, iterations=15)
     fitted = fit_surgery(sets, schedule, seed=5)
-    generators = [generator_for(5, task) for task in "ab"]
-    starts = [start_of_fit(8, 3, own) for own in generators]
-    batches = _batches([40, 23], 16, generators)
-    rows = [next(batches).numpy() for _ in range(schedule.steps)]
-    for place, (task, offset) in enumerate({"a": 0, "b": 40}.items()):
-        z, target = (tensor.double().numpy() for tensor in sets[task])
-        own = [batch[place] - offset for batch in rows]
-        down, up = numpy_fit(z, target, starts[place].down.double().numpy(), starts[place].up.double().numpy(), own, 1e-3)
-        np.testing.assert_allclose(fitted.final[task].down.numpy(), down, atol=2e-5)
-        np.testing.assert_allclose(fitted.final[task].up.numpy(), up, atol=2e-5)
+    for task, pair in sets.items():
+        module = NumpyModule(5, task, 3)
+        rows = shuffled_rows(len(pair[0]), 16, module.generator)
+        for _ in range(schedule.steps):
+            module.step(module.gradients(pair, next(rows)))
+        module.compare(fitted.final[task])
+
+
+def test_equal_to_torch_bit_for_bit() -> None:
+    sets, schedule = pairs(0, {"a": 40}, width=24), Schedule(rank=5, iterations=40, learning_rate=1e-2)
+    generator = generator_for(5, "a")
+    start = start_of_fit(24, 5, generator)
+    rows, (merged, expert) = shuffled_rows(40, 16, generator), sets["a"]
+    down, up = start.down[None].requires_grad_(), start.up[None].requires_grad_()
+    optimizer = torch.optim.Adam([down, up], lr=1e-2)
+    for _ in range(schedule.steps):
+        batch = next(rows)
+        optimizer.zero_grad()
+        (operate(merged[batch][None], down, up) - expert[batch]).abs().mean(dim=(1, 2)).sum().backward()
+        optimizer.step()
+    fitted = fit_surgery(sets, schedule, seed=5).final["a"]
+    assert torch.equal(fitted.down, down[0])
+    assert torch.equal(fitted.up, up[0])
+
+
+def test_stale_momentum_equal_to_the_authors_loop_by_hand() -> None:
+    sets, schedule = pairs(0, {"a": 40, "b": 23, "c": 30}), Schedule(rank=3, iterations=6, stale_momentum=True)
+    modules = {task: NumpyModule(5, task, 3) for task in sets}
+    rows = {task: shuffled_rows(len(sets[task][0]), 16, module.generator) for task, module in modules.items()}
+    for _ in range(6):
+        for task, pair in sets.items():
+            for _ in range(2):
+                own = modules[task].gradients(pair, next(rows[task]))
+                for other, module in modules.items():
+                    if other == task:
+                        module.step(own)
+                    elif module.steps:  # no gradient yet: None, which Adam skips
+                        module.step([np.zeros((3, 8)), np.zeros((8, 3))])
+    fitted = fit_surgery(sets, schedule, seed=5)
+    assert [module.steps for module in modules.values()] == [36, 34, 32]
+    for task, module in modules.items():
+        module.compare(fitted.final[task])
+
+
+def test_one_task_has_no_stale_momentum() -> None:
+    sets = pairs(0, {"a": 40})
+    plain, stale = (fit_surgery(sets, Schedule(rank=3, iterations=6, stale_momentum=on), seed=1) for on in (False, True))
+    torch.testing.assert_close(plain("a", sets["a"][0]), stale("a", sets["a"][0]))
 
 
 def test_takes_the_bias_out() -> None:
@@ -79,8 +131,17 @@ def test_a_seed_fixes_everything_and_no_global_state_is_touched() -> None:
         assert not torch.equal(first.final[task].up, other.final[task].up)
 
 
-def test_other_tasks_and_their_order_change_nothing() -> None:
-    sets, schedule = pairs(6, {"a": 40, "b": 30, "c": 50}), Schedule(rank=2, iterations=20)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(rank=2, iterations=20),
+        Schedule(rank=2, iterations=60, held_out=0.25, patience=10, learning_rate=1e-2),
+        Schedule.online(rank=2, batch_size=4),
+    ],
+    ids=["plain", "held-out", "online"],
+)
+def test_other_tasks_and_their_order_change_nothing(schedule: Schedule) -> None:
+    sets = pairs(6, {"a": 40, "b": 33, "c": 50})
     together = fit_surgery(sets, schedule, seed=3)
     for tasks in (("c", "a", "b"), ("b",), ("a", "c")):
         other = fit_surgery({task: sets[task] for task in tasks}, schedule, seed=3)
@@ -95,22 +156,156 @@ def test_merged_equal_to_expert_is_left_alone() -> None:
     assert torch.equal(fitted("a", z), z)
 
 
-def test_every_epoch_sees_every_sample_once() -> None:
-    batches = _batches([5, 7], 3, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
-    drawn = torch.stack([next(batches) for _ in range(35)])
-    first, second = drawn[:, 0].flatten(), drawn[:, 1].flatten()
-    assert all(sorted(epoch.tolist()) == list(range(5)) for epoch in first.split(5))
-    assert all(sorted(epoch.tolist()) == list(range(5, 12)) for epoch in second.split(7))
-
-
 def test_fewer_samples_than_a_batch() -> None:
     assert fit_surgery(pairs(3, {"a": 3}), Schedule(rank=2, iterations=3), seed=0).tasks == ("a",)
 
 
-def test_progress_counts_steps() -> None:
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [
+        (Schedule(rank=2, iterations=7), 14),
+        (Schedule(rank=2, iterations=400, held_out=0.5, patience=10, learning_rate=1e-1), 800),
+        (Schedule.online(rank=2, batch_size=8), 5),
+    ],
+)
+def test_progress_counts_steps(schedule: Schedule, steps: int) -> None:
     seen: list[int] = []
-    fit_surgery(pairs(4, {"a": 20}), Schedule(rank=2, iterations=7), 0, seen.append)
-    assert sum(seen) == 14
+    fit_surgery(pairs(4, {"a": 40, "b": 20}), schedule, 0, seen.append)
+    assert sum(seen) == steps
+
+
+class Looks:
+    """A watcher that keeps all it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Surgery] = {}
+
+    def __call__(self, iteration: int, surgery: Surgery) -> None:
+        self.seen[iteration] = surgery
+
+    def losses(self, task: str, pair: tuple[Tensor, Tensor], rows: Tensor) -> dict[int, float]:
+        z, target = (side[rows].double() for side in pair)
+        found = {}
+        for iteration, surgery in self.seen.items():
+            own = surgery.final[task]
+            found[iteration] = float((operate(z, own.down.double(), own.up.double()) - target).abs().mean())
+        return found
+
+
+def test_a_watcher_sees_the_fit_go_on_and_changes_nothing() -> None:
+    sets, schedule = pairs(1, {"a": 60, "b": 30}), Schedule(rank=4, iterations=25, look_every=10, learning_rate=1e-2)
+    looks = Looks()
+    watched, alone = fit_surgery(sets, schedule, 0, watch=looks), fit_surgery(sets, schedule, 0)
+    assert list(looks.seen) == [0, 10, 20, 25]
+    for task, pair in sets.items():
+        assert torch.equal(looks.seen[0](task, pair[0]), pair[0])
+        assert torch.equal(watched.final[task].up, alone.final[task].up)
+        assert torch.equal(looks.seen[25].final[task].up, alone.final[task].up)
+        losses = list(looks.losses(task, pair, torch.arange(len(pair[0]))).values())
+        assert losses == sorted(losses, reverse=True)
+    for iterations in (10, 20):
+        shorter = fit_surgery(sets, replace(schedule, iterations=iterations), 0)
+        assert torch.equal(shorter.final["a"].down, looks.seen[iterations].final["a"].down)
+
+
+def noisy(sizes: dict[str, int], noise: float) -> dict[str, tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(9)
+    made = {}
+    for task, (z, target) in pairs(7, sizes).items():
+        made[task] = z, target + noise * torch.randn(target.shape, generator=generator)
+    return made
+
+
+def held_rows(task: str, size: int, schedule: Schedule, seed: int) -> Tensor:
+    return _split(size, schedule, generator_for(seed, task, "held-out"))[1]
+
+
+def test_the_module_is_the_best_one_on_the_held_out_samples() -> None:
+    sets = noisy({"a": 48, "b": 64}, 2.0)
+    schedule = Schedule(rank=8, iterations=150, learning_rate=1e-2, held_out=0.25, look_every=2, patience=150)
+    looks = Looks()
+    fitted = fit_surgery(sets, schedule, 0, watch=looks)
+    for task, pair in sets.items():
+        rows = held_rows(task, len(pair[0]), schedule, 0)
+        assert len(rows) == len(pair[0]) // 4
+        del looks.seen[max(looks.seen)]  # the last look is at the results
+        losses = looks.losses(task, pair, rows)
+        best = min(losses, key=losses.__getitem__)
+        assert 0 < best < 148
+        assert torch.equal(fitted.final[task].up, looks.seen[best].final[task].up)
+
+
+def test_held_out_samples_are_never_trained_on() -> None:
+    sets, schedule = noisy({"a": 48}, 1.0), Schedule(rank=3, iterations=30, held_out=0.25)
+    merged, expert = (z.clone() for z in sets["a"])
+    expert[held_rows("a", 48, schedule, 0)] += 1.0
+    before, after = Looks(), Looks()
+    fit_surgery(sets, schedule, 0, watch=before)
+    fit_surgery({"a": (merged, expert)}, schedule, 0, watch=after)
+    for iteration in (0, 10, 20):
+        assert torch.equal(before.seen[iteration].final["a"].up, after.seen[iteration].final["a"].up)
+
+
+def test_what_gains_nothing_held_out_is_left_alone_and_stops_by_itself() -> None:
+    sets, schedule = pairs(1, {"a": 40, "b": 40}), Schedule(rank=4, iterations=100, held_out=0.5, patience=20, learning_rate=1e-2)
+    merged, expert = (z.clone() for z in sets["a"])
+    rows = held_rows("a", 40, schedule, 0)
+    expert[rows] = merged[rows]
+    looks = Looks()
+    fitted = fit_surgery(sets | {"a": (merged, expert)}, schedule, 0, watch=looks)
+    assert not fitted.final["a"].up.any()
+    assert fitted.final["b"].up.any()
+    assert bool(looks.seen[10].final["a"].up.any())
+    assert not any(surgery.final["a"].up.any() for iteration, surgery in looks.seen.items() if iteration >= 20)
+    alone = Looks()
+    fit_surgery({"a": (merged, expert)}, schedule, 0, watch=alone)
+    assert list(alone.seen) == [0, 10, 20]
+
+
+def test_with_few_samples_all_are_trained_on_and_looked_at() -> None:
+    schedule = Schedule(rank=2, iterations=20, held_out=0.25)
+    assert [len(part) for part in _split(31, schedule, torch.Generator())] == [31, 31]
+    assert [len(part) for part in _split(32, schedule, torch.Generator())] == [24, 8]
+    assert [len(part) for part in _split(10_000, schedule, torch.Generator())] == [10_000 - 512, 512]
+    sets, plain = pairs(1, {"a": 12, "b": 1}), replace(schedule, held_out=0)
+    few, all_of_it = Looks(), Looks()
+    fit_surgery(sets, schedule, 0, watch=few)
+    fit_surgery(sets, plain, 0, watch=all_of_it)
+    for task in sets:
+        assert torch.equal(few.seen[10].final[task].up, all_of_it.seen[10].final[task].up)
+
+
+def test_ours_does_not_learn_noise() -> None:
+    generator = torch.Generator().manual_seed(3)
+    z, target = torch.randn(2, 1000, 16, generator=generator) + torch.tensor([1.0, 0.0])[:, None, None]
+    left = {}
+    for name, schedule in {"reference": Schedule.reference(), "ours": Schedule.default()}.items():
+        schedule = replace(schedule, iterations=100, learning_rate=1e-2)
+        fitted = fit_surgery({"a": (z[:64], z[:64] + target[:64])}, schedule, 0)
+        left[name] = representation_bias(fitted("a", z[64:]), z[64:] + target[64:]).l1
+    untouched = representation_bias(z[64:], z[64:] + target[64:]).l1
+    assert left["ours"] < 1.02 * untouched < 1.1 * untouched < left["reference"]
+
+
+@given(samples=st.integers(1, 21), batch=st.sampled_from([1, 2, 8]))
+@settings(max_examples=10, deadline=None)
+def test_a_stream_is_met_once_in_order_as_by_hand(samples: int, batch: int) -> None:
+    pair = pairs(2, {"a": 21})["a"]
+    module = NumpyModule(4, "a", 3)
+    for rows in torch.arange(samples).split(batch):
+        module.step(module.gradients(pair, rows))
+    fitted = fit_surgery({"a": (pair[0][:samples], pair[1][:samples])}, Schedule.online(rank=3, batch_size=batch), seed=4)
+    module.compare(fitted.final["a"])
+
+
+def test_what_comes_later_in_a_stream_changes_nothing_before() -> None:
+    sets, looks = pairs(2, {"a": 30, "b": 12}), Looks()
+    schedule = replace(Schedule.online(rank=3), look_every=1)
+    fit_surgery(sets, schedule, seed=4, watch=looks)
+    for samples in (1, 7, 12, 20):
+        shorter = fit_surgery({task: (z[:samples], target[:samples]) for task, (z, target) in sets.items()}, schedule, seed=4)
+        for task in sets:
+            torch.testing.assert_close(shorter.final[task].up, looks.seen[samples].final[task].up)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +321,6 @@ def test_progress_counts_steps() -> None:
 def test_sets_that_cannot_be_fitted(sets: dict[str, tuple[Tensor, Tensor]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         fit_surgery(sets, Schedule(), seed=0)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"rank": 0}, {"iterations": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}]
-)
-def test_schedules_that_make_no_sense(settings: dict[str, float]) -> None:
-    with pytest.raises(InvalidHyperparameter, match=next(iter(settings))):
-        Schedule(**settings)  # type: ignore[arg-type]
 
 
 def test_threads_are_given_back_after_an_error() -> None:

@@ -1,81 +1,195 @@
 """Fitting the surgery modules without labels (Yang et al., 2024, arXiv 2402.02705, Eq. 2), all tasks in one batched fit."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from suture.errors import DataError, InvalidHyperparameter
+from suture.errors import DataError
 from suture.randomness import generator_for, shuffled_rows
 from suture.surgery.module import Correction, Surgery, operate, start_of_fit
+from suture.surgery.resuming import State, identity_of, read_state, write_state
+from suture.surgery.schedule import Schedule
 from suture.types import Progress, no_progress
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """One task's calibration representations, shape (N_t, k): of the merged backbone, of the expert."""
 
+Watch = Callable[[int, Surgery], None]
+"""Called with the number of iterations done and the modules as they are then."""
 
-@dataclass(frozen=True)
-class Schedule:
-    """The fit of the paper: L1, Adam, batches of 16, 500 iterations.
-
-    The authors' loop takes two optimizer steps per iteration, so ``iterations=500`` is 1,000 steps and 16,000 samples per task;
-    ``steps_per_iteration=1`` is what the paper's text says.
-    """
-
-    rank: int = 16
-    iterations: int = 500
-    steps_per_iteration: int = 2
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-
-    def __post_init__(self) -> None:
-        for name in ("rank", "iterations", "steps_per_iteration", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InvalidHyperparameter(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InvalidHyperparameter(f"learning_rate must be a positive number, not {self.learning_rate}")
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps in all."""
-        return self.iterations * self.steps_per_iteration
+EPSILON = 1e-8
+LEAST_HELD_OUT, MOST_HELD_OUT = 8, 512
+"""Fewer samples say too little to be worth taking from the training; more tell nothing new, but take time at every look."""
+SAVE_EVERY = 100
+"""Iterations after which a fit that is to be resumable writes its state."""
 
 
-def fit_surgery(calibration: Mapping[str, Pair], schedule: Schedule, seed: int, progress: Progress = no_progress) -> Surgery:
+def fit_surgery(
+    calibration: Mapping[str, Pair],
+    schedule: Schedule,
+    seed: int,
+    progress: Progress = no_progress,
+    *,
+    watch: Watch | None = None,
+    resume: Path | None = None,
+) -> Surgery:
     """Return the modules that bring the merged representations to the experts': min Σ_t (1/|B|k) ‖Ẑ_merged − Z_expert‖₁.
 
     ``calibration`` maps each task to its representations under the merged backbone and under the expert, row by row of the same
-    unlabelled inputs. A seed fixes start and batches of each task by its name: what other tasks are fitted beside it does not
-    change a task's module (but for rounding). ``progress`` counts steps.
+    unlabelled inputs. A seed fixes start, batches and held-out samples of each task by its name: what other tasks are fitted beside
+    it does not change a task's module (but for rounding, and but for stale momentum). ``progress`` counts steps; those that an early
+    stop saves count as done.
 
-    Raises :class:`DataError` for no samples, or representations that do not belong together.
+    With ``schedule.held_out`` each task's module is that of the look at which its held-out loss was least, the first look being at
+    the identity. Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out.
+
+    ``watch`` is called every ``schedule.look_every`` iterations, at the start (0) and at the end, with a copy of the modules. The
+    modules of a task that has ended are its result.
+
+    With ``resume`` the state is written to that file every 100 iterations; a fit that was killed goes on from there to the same
+    bits, and calls ``watch`` only for the looks to come. The file is removed at the end.
+
+    Raises :class:`DataError` for no samples, or representations that do not belong together; with ``resume``
+    :class:`suture.errors.OutputExists` when the file is of another fit (other samples, schedule or seed) or of something else,
+    :class:`suture.errors.CorruptCheckpoint` when it is spoilt and :class:`suture.errors.OutputError` when it cannot be written.
 
     >>> z = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    >>> surgery = fit_surgery({"half": (z, 0.5 * z)}, Schedule(rank=32, learning_rate=1e-2), seed=0)
+    >>> surgery = fit_surgery({"half": (z, 0.5 * z)}, Schedule(rank=32, iterations=100, learning_rate=1e-2), seed=0)
     >>> bool((surgery("half", z) - 0.5 * z).abs().mean() < 0.25 * (0.5 * z).abs().mean())
     True
     """
     with one_thread():
+        fit, state = _Fit.of(calibration, schedule, seed)
+        identity = identity_of(calibration, schedule, seed) if resume else ""
+        found = read_state(resume, identity) if resume else None
+        state, start = found or (state, 0)
+        progress(start * schedule.steps_per_iteration)
+        end = max(fit.ends)
+        for iteration in range(end + 1):
+            batches = next(fit.batches)  # a fit that is resumed draws again what was drawn before
+            if iteration < start:
+                continue
+            if resume and iteration % SAVE_EVERY == 0:
+                write_state(resume, state, iteration, identity)
+            ended = torch.tensor([iteration >= own for own in fit.ends])
+            if iteration % schedule.look_every == 0 or iteration == end:
+                if schedule.held_out:
+                    fit.look(state, iteration, ended)
+                if watch:
+                    watch(iteration, fit.surgery(state))
+            state.running &= ~ended
+            if not state.running.any():
+                break
+            fit.iterate(state, batches, first=iteration == 0)
+            progress(schedule.steps_per_iteration)
+        if iteration < end:
+            progress((end - iteration) * schedule.steps_per_iteration)
+        if resume:
+            resume.unlink(missing_ok=True)
+        return fit.surgery(state)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a fit goes by, and never changes but for the batches, which are drawn."""
+
+    tasks: tuple[str, ...]
+    schedule: Schedule
+    merged: Float[Tensor, "n k"]
+    """All tasks' samples to train on, one after another, and a row of zeros: Φ(0) = 0, so it adds nothing to a loss."""
+    expert: Float[Tensor, "n k"]
+    batches: Iterator[Int[Tensor, "s t b"]]
+    """An iteration's rows of these; −1 where a batch is not full."""
+    held: Sequence[Pair]
+    """The samples to look at."""
+    ends: Sequence[int]
+    """How many iterations each task takes at most."""
+
+    @classmethod
+    def of(cls, calibration: Mapping[str, Pair], schedule: Schedule, seed: int) -> tuple["_Fit", State]:
+        """Return it with the start of the fit."""
         width, generators = _check(calibration), [generator_for(seed, task) for task in calibration]
         starts = [start_of_fit(width, schedule.rank, own) for own in generators]
-        merged, expert = (torch.cat([pair[side] for pair in calibration.values()]).float() for side in (0, 1))
-        down, up = (torch.stack(parts).requires_grad_() for parts in zip(*((start.down, start.up) for start in starts), strict=True))
-        optimizer = torch.optim.Adam([down, up], lr=schedule.learning_rate, betas=schedule.betas)
-        batches = _batches([len(pair[0]) for pair in calibration.values()], schedule.batch_size, generators)
-        for _ in range(schedule.steps):
-            rows = next(batches)
-            error = operate(merged[rows], down, up) - expert[rows]
-            optimizer.zero_grad()
-            # Adam is blind to a task's share of the sum: each task takes the steps it would take alone.
-            error.abs().mean(dim=(1, 2)).sum().backward()
-            optimizer.step()
-            progress(1)
-    return Surgery({task: Correction(*pair) for task, *pair in zip(calibration, down.detach(), up.detach(), strict=True)})
+        state = State.of(torch.stack([start.down for start in starts]), torch.stack([start.up for start in starts]))
+        parts = [_split(len(pair[0]), schedule, generator_for(seed, task, "held-out")) for task, pair in calibration.items()]
+        pairs = zip(calibration.values(), parts, strict=True)
+        chosen = [[(merged[rows].float(), expert[rows].float()) for rows in part] for (merged, expert), part in pairs]
+        train, held = zip(*chosen, strict=True)
+        merged, expert = (torch.cat([*(pair[side] for pair in train), torch.zeros(1, width)]) for side in (0, 1))
+        sizes = [len(pair[0]) for pair in train]
+        batches = _batches(sizes, schedule, generators)
+        return cls(tuple(calibration), schedule, merged, expert, batches, held, [schedule.iterations_for(size) for size in sizes]), state
+
+    def surgery(self, state: State) -> Surgery:
+        """Return a copy of the modules as they are."""
+        modules = zip(self.tasks, state.down.clone(), state.up.clone(), strict=True)
+        return Surgery({task: Correction(down, up) for task, down, up in modules})
+
+    def look(self, state: State, iteration: int, ended: Bool[Tensor, " t"]) -> None:
+        """Keep the states that are the best so far on the held-out samples; end what has not gained for long, with its best state."""
+        # Task by task, as the rounding of a stacked product may depend on its size, and with it which state is the best.
+        loss = [float((operate(z, *module) - own).abs().mean()) for *module, (z, own) in zip(state.down, state.up, self.held, strict=True)]
+        losses = torch.tensor(loss, dtype=torch.float64)
+        better = losses < state.best_loss  # of an ended task they are equal
+        state.best_loss[better], state.best_at[better] = losses[better], iteration
+        state.best_down[better], state.best_up[better] = state.down[better], state.up[better]
+        done = state.running & (ended | (iteration - state.best_at >= self.schedule.patience))
+        state.down[done], state.up[done] = state.best_down[done], state.best_up[done]
+        state.running &= ~done
+
+    def iterate(self, state: State, batches: Int[Tensor, "s t b"], *, first: bool) -> None:
+        """Take every task's steps of one iteration."""
+        if not self.schedule.stale_momentum:
+            for rows in batches:
+                # Adam is blind to a task's share of the sum: each task takes the steps it would take alone.
+                _adam_step(state, self.gradients(rows, state.down, state.up), self.schedule)
+            return
+        for place, own in enumerate(batches.unbind(1)):
+            # A module that has had no gradient yet is none of Adam's business: its count of steps begins with its own first.
+            begun = slice(place + 1) if first else slice(None)
+            for rows in own:
+                padded = torch.zeros_like(state.down), torch.zeros_like(state.up)
+                for whole, part in zip(padded, self.gradients(rows, state.down[place], state.up[place]), strict=True):
+                    whole[place] = part
+                _adam_step(state, padded, self.schedule, begun)
+
+    def gradients(
+        self, rows: Int[Tensor, "*t b"], down: Float[Tensor, "*t r k"], up: Float[Tensor, "*t k r"]
+    ) -> tuple[Float[Tensor, "*t r k"], Float[Tensor, "*t k r"]]:
+        """Return those of the mean L1 loss over each task's batch."""
+        parts = down.detach().requires_grad_(), up.detach().requires_grad_()
+        error = operate(self.merged[rows], *parts) - self.expert[rows]
+        numbers = (rows >= 0).sum(-1).clamp(min=1) * error.shape[-1]
+        by_down, by_up = torch.autograd.grad((error.abs().sum(dim=(-2, -1)) / numbers).sum(), parts)
+        return by_down.contiguous(), by_up.contiguous()  # they come transposed, which is slow to go through
+
+
+def _adam_step(
+    state: State,
+    gradients: tuple[Float[Tensor, "t r k"], Float[Tensor, "t k r"]],
+    schedule: Schedule,
+    begun: slice = slice(None),
+) -> None:
+    """Take a step of Adam (Kingma & Ba, 2015) in place, for all modules that have begun; those that have ended stay where they are.
+
+    It is torch's, bit for bit, but counts the steps of every module by itself, and leaves its state in the open.
+    """
+    state.steps[begun] += 1
+    first, second = schedule.betas
+    counts, running = state.steps[begun].tolist(), state.running[begun].tolist()
+    rates = [-schedule.learning_rate / (1 - first**count) if runs else 0.0 for count, runs in zip(counts, running, strict=True)]
+    rate, root = (torch.tensor(values)[:, None, None] for values in (rates, [(1 - second**count) ** 0.5 for count in counts]))
+    moments = (state.down, state.down_mean, state.down_square), (state.up, state.up_mean, state.up_square)
+    for gradient, tensors in zip(gradients, moments, strict=True):
+        own, (value, mean, square) = gradient[begun], (tensor[begun] for tensor in tensors)
+        mean.lerp_(own, 1 - first)
+        square.mul_(second).addcmul_(own, own, value=1 - second)
+        value.addcdiv_(rate * mean, square.sqrt().div_(root).add_(EPSILON))
 
 
 def _check(calibration: Mapping[str, Pair]) -> int:
@@ -93,12 +207,41 @@ def _check(calibration: Mapping[str, Pair]) -> int:
     return widths.pop()
 
 
-def _batches(sizes: list[int], batch: int, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "t b"]]:
-    """Yield rows of the concatenated sets, one batch per task at a time; each task goes through its samples in a new order every epoch."""
-    starts = torch.tensor([0, *sizes]).cumsum(0)[:-1]
-    drawn = [shuffled_rows(size, batch, own) for size, own in zip(sizes, generators, strict=True)]
+def _split(size: int, schedule: Schedule, generator: torch.Generator) -> tuple[Int[Tensor, " n"], Int[Tensor, " h"]]:
+    """Return the rows to train on and those to look at: all, where too few would be held out; none, where none is wanted."""
+    if not schedule.held_out:
+        return torch.arange(size), torch.arange(0)
+    held = min(int(schedule.held_out * size), MOST_HELD_OUT)
+    if held < LEAST_HELD_OUT:
+        return torch.arange(size), torch.arange(size)
+    order = torch.randperm(size, generator=generator)
+    return order[held:], order[:held]
+
+
+def _batches(sizes: Sequence[int], schedule: Schedule, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "s t b"]]:
+    """Yield an iteration's rows of the concatenated sets, a batch of every task for each of its steps."""
+    starts = torch.tensor([0, *sizes]).cumsum(0)[:-1].tolist()
+    batch = schedule.batch_size
+    if schedule.one_pass:
+        drawn = [_passing(start, size, batch) for start, size in zip(starts, sizes, strict=True)]
+    else:
+        drawn = [_shuffled(start, size, batch, own) for start, size, own in zip(starts, sizes, generators, strict=True)]
     while True:
-        yield torch.stack([start + next(rows) for start, rows in zip(starts, drawn, strict=True)])
+        yield torch.stack([torch.stack([next(rows) for rows in drawn]) for _ in range(schedule.steps_per_iteration)])
+
+
+def _shuffled(start: int, size: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:
+    """Yield batches of one task, which goes through its samples in a new order every epoch."""
+    return (start + rows for rows in shuffled_rows(size, batch, generator))
+
+
+def _passing(start: int, size: int, batch: int) -> Iterator[Int[Tensor, " b"]]:
+    """Yield batches of one task in the order of its samples, filled up with −1; after the last sample, nothing but that."""
+    for at in range(0, size, batch):
+        rows = torch.arange(at, at + batch)
+        yield torch.where(rows < size, start + rows, -1)
+    while True:
+        yield torch.full((batch,), -1)
 
 
 @contextmanager

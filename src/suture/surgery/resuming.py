@@ -1,0 +1,99 @@
+"""Where a fit stands, in a file: a fit that was killed goes on from there as if nothing had happened."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from suture.checkpoints import TensorSpec, staged_file, write_safetensors
+from suture.errors import CorruptCheckpoint, OutputExists
+from suture.surgery.schedule import Schedule
+
+KIND = "fit of surgery"
+
+
+@dataclass
+class State:
+    """All that the next iterations of T tasks depend on but the samples, whose order the seed gives."""
+
+    down: Float[Tensor, "t r k"]
+    up: Float[Tensor, "t k r"]
+    down_mean: Float[Tensor, "t r k"]
+    """Adam's means of the gradients, and of their squares."""
+    down_square: Float[Tensor, "t r k"]
+    up_mean: Float[Tensor, "t k r"]
+    up_square: Float[Tensor, "t k r"]
+    steps: Int64[Tensor, " t"]
+    """Steps of Adam so far."""
+    running: Bool[Tensor, " t"]
+    """Which tasks have not ended; the modules of the others are the result."""
+    best_down: Float[Tensor, "t r k"]
+    best_up: Float[Tensor, "t k r"]
+    best_loss: Float64[Tensor, " t"]
+    best_at: Int64[Tensor, " t"]
+    """The iterations that came before the best state."""
+
+    @classmethod
+    def of(cls, down: Float[Tensor, "t r k"], up: Float[Tensor, "t k r"]) -> "State":
+        """Return the start of a fit."""
+        tasks = len(down)
+        return cls(
+            down,
+            up,
+            down_mean=torch.zeros_like(down),
+            down_square=torch.zeros_like(down),
+            up_mean=torch.zeros_like(up),
+            up_square=torch.zeros_like(up),
+            steps=torch.zeros(tasks, dtype=torch.int64),
+            running=torch.ones(tasks, dtype=torch.bool),
+            best_down=down.clone(),
+            best_up=up.clone(),
+            best_loss=torch.full((tasks,), torch.inf, dtype=torch.float64),
+            best_at=torch.zeros(tasks, dtype=torch.int64),
+        )
+
+
+def identity_of(calibration: Mapping[str, tuple[Tensor, Tensor]], schedule: Schedule, seed: int) -> str:
+    """Return a digest of all that a fit depends on: tasks, representations, schedule, seed."""
+    shapes = {task: [(list(z.shape), str(z.dtype)) for z in pair] for task, pair in calibration.items()}
+    total = hashlib.sha256(json.dumps([asdict(schedule), seed, list(shapes.items())]).encode())
+    for pair in calibration.values():
+        for z in pair:
+            total.update(z.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def write_state(file: Path, state: State, iteration: int, identity: str) -> None:
+    """Put the state after some iterations into a file, whole or not at all; raises :class:`suture.errors.OutputError`."""
+    tensors = {field.name: getattr(state, field.name) for field in fields(state)}
+    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    with staged_file(file, replace=True) as stage:
+        write_safetensors(stage, specs, tensors.items(), {"suture": KIND, "iteration": str(iteration), "identity": identity})
+
+
+def read_state(file: Path, identity: str) -> tuple[State, int] | None:
+    """Return the state in a file and how many iterations came before it; None when there is no file.
+
+    Raises :class:`OutputExists` when the file is something else, or belongs to another fit: it may be hours of work, and is not
+    written over. Raises :class:`CorruptCheckpoint` when it is not whole.
+    """
+    if not os.path.lexists(file):
+        return None
+    try:
+        with safe_open(file, framework="pt") as handle:
+            told = handle.metadata() or {}
+            if told.get("suture") != KIND or told.get("identity") != identity:
+                what = "of other samples, schedule or seed" if told.get("suture") == KIND else "nor of any other"
+                raise OutputExists(f"{file} is not the state of this fit, {what}; choose another file to resume from, or remove it")
+            # Steps are taken in place, and not in a mapped file.
+            state = State(**{field.name: handle.get_tensor(field.name).clone() for field in fields(State)})
+            return state, int(told["iteration"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CorruptCheckpoint(f"{file} does not hold the state of a fit; remove it to start anew") from error
