@@ -14,7 +14,7 @@ from suture.backbones import calibration as module
 from suture.backbones.blocks import block_names
 from suture.checkpoints import open_checkpoint
 from suture.errors import DataError
-from suture.merging import Calibration
+from suture.merging import Calibration, Walk
 from suture.merging.calibration import entropy_backward
 from suture.representation import encode
 
@@ -156,6 +156,43 @@ def test_no_hook_survives_an_error(bert: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         own.watch({}, ALL, refuse)
     assert not any(layer._forward_pre_hooks for layer in own.backbone.model.modules())
+
+
+def test_a_walk_shows_what_whole_passes_show(bert: Path, make_expert: Callable[..., Path], tmp_path: Path) -> None:
+    own, expert = calibration(bert), open_checkpoint(make_expert("e", 2))
+    rows, moments = [[0, 1], [2], []], {}
+
+    def add(name: str, inputs: Tensor) -> None:
+        moments[name] = moments.get(name, 0) + inputs.T @ inputs
+
+    own.watch(dict(expert), rows, add)
+    walk = own.walk(dict(expert), rows, tmp_path / "walk")
+    assert isinstance(walk, Walk)
+    for block, stages in enumerate(own.stages):
+        assert list(walk.names) == own.blocks[block]
+        for name in (weight for layers in stages for weight, _ in layers if "LayerNorm" not in weight):
+            for _ in range(2):  # looking does not move it
+                found = sum(inputs.T @ inputs for inputs in walk.inputs(dict(expert), name))
+                torch.testing.assert_close(found, moments[name], rtol=1e-4, atol=1e-4)
+        walk.step({name: expert[name] for name in walk.names})
+    for name, parameter in own.backbone.model.named_parameters():
+        assert torch.equal(parameter, own.backbone.weights[name]), name
+    assert not any(layer._forward_pre_hooks for layer in own.backbone.model.modules())
+
+
+def test_a_norm_is_shown_its_input_normalised(bert: Path, tmp_path: Path) -> None:
+    own = calibration(bert, precision=torch.bfloat16)
+    for inputs in own.walk({}, ALL, tmp_path / "walk").inputs({}, "encoder.layer.0.output.LayerNorm.weight"):
+        torch.testing.assert_close(inputs.mean(dim=1), torch.zeros(len(inputs)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(inputs.var(dim=1, unbiased=False), torch.ones(len(inputs)), rtol=1e-3, atol=1e-3)
+
+
+def test_stages_are_layers_by_their_inputs_in_forward_order(bert: Path) -> None:
+    inner = (["attention.self.query", "attention.self.key", "attention.self.value"], ["attention.output.dense"])
+    inner = (*inner, ["attention.output.LayerNorm"], ["intermediate.dense"], ["output.dense"], ["output.LayerNorm"])
+    names = [[[f"encoder.layer.{block}.{name}" for name in names] for names in inner] for block in (0, 1)]
+    expected = [[[(f"{name}.weight", f"{name}.bias") for name in layers] for layers in stages] for stages in names]
+    assert calibration(bert).stages == expected
 
 
 def test_layers_and_blocks_are_in_forward_order(bert: Path) -> None:

@@ -92,6 +92,42 @@ def regmean(samples: int, alpha: float, seed: int, merged_inputs: bool) -> Oracl
     return merge
 
 
+def anchored_least_squares(
+    own: list[Matrix], mixed: list[Matrix], weights: list[Matrix], anchor: Matrix, ridge: float, seen: int | None = None
+) -> Matrix:
+    """Rows divided by the root of ‖XᵀX‖, of the first ``seen`` columns, and √μ of the identity beside √μ of the anchor."""
+    rows, targets = [np.sqrt(ridge) * np.eye(len(anchor))], [np.sqrt(ridge) * anchor]
+    for x, better, weight in zip(own, mixed, weights, strict=True):
+        norm = np.sqrt(np.linalg.norm(x[:, :seen].T @ x[:, :seen]))
+        rows.append(x / norm)
+        targets.append(better @ weight / norm)
+    return np.asarray(np.linalg.lstsq(np.concatenate(rows), np.concatenate(targets), rcond=None)[0])
+
+
+def feat_cal(start: Oracle, samples: int, ridge: float, anchor: float, blend: float, seed: int) -> Oracle:
+    def merge(base: Model, experts: list[Model], names: list[str]) -> Model:
+        inputs, merged = [drawn(task, samples, seed) for task in names], start(base, experts, names)
+        pulled = {name: anchor * merged[name] + (1 - anchor) * base[name] for name in PARAMETERS}
+        turned = [expert["matrix"].T for expert in experts]
+        merged["matrix"] = anchored_least_squares(inputs, inputs, turned, pulled["matrix"].T, ridge).T
+
+        def with_ones(model: Model, x: Matrix) -> Matrix:
+            hidden = forward(model, x)[0]
+            return np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
+
+        def with_bias(model: Model) -> Matrix:
+            return np.concatenate([model["second"].T, model["vector"][None]])
+
+        own = [with_ones(merged, x) for x in inputs]
+        better = [with_ones(expert, x) for expert, x in zip(experts, inputs, strict=True)]
+        mixed = [blend * b + (1 - blend) * a for a, b in zip(own, better, strict=True)]
+        found = anchored_least_squares(own, mixed, [with_bias(expert) for expert in experts], with_bias(pulled), ridge, -1)
+        merged["second"], merged["vector"] = found[:-1].T, found[-1]
+        return merged
+
+    return merge
+
+
 def batches(task: str, size: int, seed: int) -> Iterator[Matrix]:
     x, generator = inputs_of(task).numpy(), generator_for(seed, task, "merging")
     queue: list[int] = []

@@ -6,6 +6,7 @@ h = tanh(x matrixᵀ), z = h secondᵀ + vector, logits_t = z head_tᵀ. Other t
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class Network:
     parameters: frozenset[str] = frozenset(PARAMETERS)
     layers: Sequence[Sequence[str]] = (("matrix",), ("second",))
     blocks: Sequence[Sequence[str]] = (("matrix",), ("second", "vector"))
+    stages: Sequence[Sequence[Sequence[tuple[str, str | None]]]] = (((("matrix", None),),), ((("second", "vector"),),))
     inputs: Callable[[str], Tensor] = field(default=inputs_of)
 
     @property
@@ -54,16 +56,46 @@ class Network:
         for batch in self.batches(rows):
             batch.represent(weights, look)
 
+    def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> "Steps":
+        folder.mkdir()  # every walk has one of its own
+        return Steps(self, [batch.inputs for batch in self.batches(rows)])
+
+
+@dataclass
+class Steps:
+    network: Network
+    hidden: list[Tensor]
+    number: int = 0
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.network.blocks[self.number]
+
+    def inputs(self, weights: Mapping[str, Tensor], layer: str) -> Iterator[Tensor]:
+        assert layer == self.network.layers[self.number][0]
+        dtype = torch.promote_types(weights[layer].dtype, torch.float32)
+        yield from (hidden.to(dtype) for hidden in self.hidden)
+
+    def step(self, weights: Mapping[str, Tensor]) -> None:
+        if self.number == 0:
+            dtype = torch.promote_types(weights["matrix"].dtype, torch.float32)
+            self.hidden = [(x.to(dtype) @ weights["matrix"].to(dtype).T).tanh() for x in self.hidden]
+        self.number += 1
+
 
 @dataclass(frozen=True)
 class Rows:
     network: Network
     chosen: Sequence[tuple[int, int]]
 
+    @property
+    def inputs(self) -> Tensor:
+        return torch.stack([self.network.inputs(self.network.tasks[task])[row] for task, row in self.chosen])
+
     def represent(self, weights: Mapping[str, Tensor], look: Callable[[str, Tensor], None] = lambda name, inputs: None) -> Tensor:
         matrix, second, vector = (weights.get(name, self.network.base[name]) for name in PARAMETERS)
         dtype = torch.promote_types(matrix.dtype, torch.float32)
-        x = torch.stack([self.network.inputs(self.network.tasks[task])[row] for task, row in self.chosen]).to(dtype)
+        x = self.inputs.to(dtype)
         look("matrix", x)
         hidden = (x @ matrix.to(dtype).T).tanh()
         look("second", hidden)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merging.concrete_oracles import concrete_adaptive, concrete_arithmetic
-from merging.learning_oracles import ada_merging, fisher, regmean, task_vectors, trimmed
+from merging.learning_oracles import ada_merging, feat_cal, fisher, regmean, task_vectors, trimmed
 from suture.merging import (
     AdaMerging,
     AdaMergingPlusPlus,
@@ -15,6 +15,7 @@ from suture.merging import (
     ConcreteTaskArithmetic,
     Dare,
     DareTies,
+    FeatCal,
     Fisher,
     IsoC,
     MergingMethod,
@@ -161,6 +162,12 @@ CASES: list[tuple[MergingMethod, Oracle]] = [
     (RegMean(samples=2, alpha=0.0), regmean(2, 0.0, 0, merged_inputs=False)),
     (RegMeanPlusPlus(), regmean(256, 0.9, 0, merged_inputs=True)),
     (RegMeanPlusPlus(samples=8, alpha=0.5, seed=1), regmean(8, 0.5, 1, merged_inputs=True)),
+    (FeatCal(), feat_cal(arithmetic(0.3), 256, 0.05, 2.0, 0.3, 0)),
+    (
+        FeatCal(start=Ties(density=0.5), samples=4, ridge=0.2, anchor=1.5, blend=0.7, seed=1),
+        feat_cal(ties(0.5, 0.3, "model", "sum"), 4, 0.2, 1.5, 0.7, 1),
+    ),
+    (FeatCal(start=WeightAveraging(), ridge=1e-3, blend=0.0), feat_cal(average, 256, 1e-3, 2.0, 0.0, 0)),
     (AdaMerging(steps=3, batch_size=4, learning_rate=0.1), ada_merging(task_vectors, False, 0.3, 3, 4, 0.1, 0)),
     (AdaMerging(scope="task", initial=0.5, steps=3, batch_size=9, seed=1), ada_merging(task_vectors, True, 0.5, 3, 9, 1e-3, 1)),
     (AdaMergingPlusPlus(density=0.4, steps=3, batch_size=4, learning_rate=0.1), ada_merging(trimmed(0.4), False, 0.3, 3, 4, 0.1, 0)),

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from suture.backbones.blocks import block_names
 from suture.backbones.heads import Head
 from suture.backbones.text import TextBackbone, batches_of_like_length
+from suture.backbones.walk import TextWalk, casting, real_tokens, stages_of, watched
 from suture.errors import DataError
 
 TOKENS_PER_BATCH = 1024
@@ -92,23 +93,24 @@ class TextCalibration:
         real: list[Tensor] = []
         last: list[Tensor] = []
 
-        def show(source: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            entering = inputs[0]
+        def show(source: str, _: nn.Module, entering: Tensor) -> None:
             if not last or last[0] is not entering:
-                # What does not run over the tokens, as a pooler, enters whole.
-                over_tokens = entering.dim() == 3 and entering.shape[:2] == real[0].shape
-                last[:] = [entering, entering[real[0]] if over_tokens else entering.reshape(-1, entering.shape[-1])]
+                last[:] = [entering, real_tokens(entering, real[0])]
             look(source, last[1])
 
-        hooks = [layer.register_forward_pre_hook(partial(show, source)) for _, source, layer in self._linear()]
-        try:
-            with torch.no_grad():
-                for batch in self.batches(rows):
-                    real[:] = [batch.mask]
-                    batch.represent(weights)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.no_grad(), watched({source: layer for _, source, layer in self._linear()}, show):
+            for batch in self.batches(rows):
+                real[:] = [batch.mask]
+                batch.represent(weights)
+
+    @cached_property
+    def stages(self) -> list[list[list[tuple[str, str | None]]]]:
+        """The linear layers and norms, weight and bias, block by block, as they run; those that one tensor enters stand together."""
+        return stages_of(self.backbone, self.tokens[0][0])
+
+    def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> TextWalk:
+        """Take texts to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
+        return TextWalk(self.backbone, self.precision, folder).enter(weights, (batch.tokens for batch in self.batches(rows)))
 
     def _linear(self) -> list[tuple[str, str, nn.Linear]]:
         """Return the linear layers whose weights are on disk: each one's name in the model, its weight's name on disk, and itself."""
@@ -135,13 +137,9 @@ class TextBatch:
 
     def represent(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the representations, float32, shape (n, k)."""
-        backbone, precision = self.calibration.backbone, self.calibration.precision
         weights = {name: weight.float() for name, weight in weights.items()}
-        if precision == torch.float32:
-            return backbone.represent(self.tokens, weights)
-        # The processor's fused attention is several times slower than plain products in half precision.
-        with torch.autocast("cpu", precision), sdpa_kernel(SDPBackend.MATH):
-            return backbone.represent(self.tokens, weights).float()
+        with casting(self.calibration.precision):
+            return self.calibration.backbone.represent(self.tokens, weights).float()
 
     def logits(self, weights: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
         """Return the tasks in the batch, each with its texts' logits under its own head."""

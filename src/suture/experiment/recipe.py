@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,7 +50,11 @@ def _method(value: object) -> MergingMethod:
 
 
 def _method_settings(method: MergingMethod) -> dict[str, Any]:
-    return {"method": method.name, **{key: value for key, value in asdict(method).items() if key != SEED}}
+    values = {field.name: getattr(method, field.name) for field in fields(method) if field.name != SEED}
+    return {
+        "method": method.name,
+        **{key: _method_settings(value) if isinstance(value, MergingMethod) else value for key, value in values.items()},
+    }
 
 
 Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(_method_settings)]

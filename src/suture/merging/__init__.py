@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from suture.merging import method as contract
 from suture.merging.ada_merging import AdaMerging, AdaMergingPlusPlus
-from suture.merging.calibration import Batch, Calibration
+from suture.merging.calibration import Batch, Calibration, Walk
 from suture.merging.concrete import ConcreteAdaMerging, ConcreteTaskArithmetic
 from suture.merging.dare import Dare, DareTies
 from suture.merging.driver import merge_tensors, merge_to_folder
+from suture.merging.feat_cal import FeatCal
 from suture.merging.fisher import Fisher
 from suture.merging.iso_c import IsoC
 from suture.merging.method import DataDrivenMethod, MergingMethod, Paper
@@ -31,6 +32,7 @@ METHODS: dict[str, type[MergingMethod]] = {
         Fisher,
         RegMean,
         RegMeanPlusPlus,
+        FeatCal,
         AdaMerging,
         AdaMergingPlusPlus,
         ConcreteTaskArithmetic,
@@ -50,6 +52,7 @@ __all__ = [
     "Dare",
     "DareTies",
     "DataDrivenMethod",
+    "FeatCal",
     "Fisher",
     "IsoC",
     "MergingMethod",
@@ -59,6 +62,7 @@ __all__ = [
     "TaskArithmetic",
     "Ties",
     "TsvM",
+    "Walk",
     "WeightAveraging",
     "make_method",
     "merge_tensors",

@@ -3,7 +3,8 @@
 Merging stands beside the backbones, not on them, so it says here what it needs; :class:`suture.backbones.TextCalibration` is one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -22,6 +23,32 @@ class Batch(Protocol):
 
         ``weights`` stand in, by their names on disk, for the network's own, which are the base's. Gradients flow to them.
         """
+        ...
+
+
+Layer = tuple[str, str | None]
+"""The names on disk of a layer's weight, shape (out, in) of a linear layer, (k,) of a norm, and of its bias, if it has one."""
+
+
+@runtime_checkable
+class Walk(Protocol):
+    """A network on its way through inputs, block by block: what came out of the last block waits on disk."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names on disk of all tensors of the block that it stands before."""
+        ...
+
+    def inputs(self, weights: Mapping[str, Tensor], layer: str) -> Iterator[Tensor]:
+        """Run that block with these weights as far as one of its layers, and yield, batch by batch, what enters that.
+
+        The layer goes by its weight's name. Shape (n, in), the real tokens only; for a norm, normalised. Walks through the same inputs
+        yield the same tokens together.
+        """
+        ...
+
+    def step(self, weights: Mapping[str, Tensor]) -> None:
+        """Go through that block with these weights."""
         ...
 
 
@@ -63,6 +90,15 @@ class Calibration(Protocol):
 
         Layers that one tensor enters may be shown one and the same, one after the other.
         """
+        ...
+
+    @property
+    def stages(self) -> Sequence[Sequence[Sequence[Layer]]]:
+        """The linear layers and norms, block by block of a walk, as they run; those that one tensor enters stand together."""
+        ...
+
+    def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> Walk:
+        """Take inputs to the first block of a network with these weights; what it has come to is kept in a new folder."""
         ...
 
 

@@ -115,19 +115,23 @@ class MergingMethod(ABC):
     @property
     def label(self) -> str:
         """The name with the settings that are not the defaults, for tables; the seed has a place of its own there."""
-        return self._described(lambda field: field.name != SEED and getattr(self, field.name) != field.default)
+        return self._described(lambda field, value: field.name != SEED and value != field.default)
 
     @property
     def settings(self) -> str:
         """The name with all settings but the seed and switches that are off, for the notes below tables."""
-        return self._described(lambda field: field.name != SEED and getattr(self, field.name) is not False)
+        return self._described(lambda field, value: field.name != SEED and value is not False)
 
     def __str__(self) -> str:
-        return self._described(lambda _: True)
+        return self._described(lambda _field, _value: True)
 
-    def _described(self, told: Callable[["dataclasses.Field[Any]"], bool]) -> str:
-        settings = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self) if told(field))
-        return f"{self.name}({settings})" if settings else self.name
+    def _described(self, told: Callable[["dataclasses.Field[Any]", object], bool]) -> str:
+        settings = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if told(field, value):
+                settings.append(f"{field.name}={value._described(told) if isinstance(value, MergingMethod) else value}")
+        return f"{self.name}({', '.join(settings)})" if settings else self.name
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def make_method(methods: Mapping[str, type[MergingMethod]], name: str, settings:
     for key, value in settings.items():
         if key not in known:
             raise UnknownName(f"hyperparameter of {name}", key, known)
-        values[key] = _read(key, value, hints[key])
+        values[key] = _read_method(methods, key, value) if hints[key] is MergingMethod else _read(key, value, hints[key])
     return methods[name](**values)
 
 
@@ -211,6 +215,17 @@ def require_positive(**values: int | float) -> None:
 def require_seed(seed: int) -> None:
     """Raise :class:`InvalidHyperparameter` for a negative seed."""
     require(seed >= 0, f"seed must not be negative, but is {seed}")
+
+
+def _read_method(methods: Mapping[str, type[MergingMethod]], key: str, value: object) -> MergingMethod:
+    """Read ``ties`` or ``{method: ties, density: 0.2}``."""
+    if isinstance(value, MergingMethod):
+        return value
+    settings = {"method": value} if isinstance(value, str) else value
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("method"), str):
+        raise InvalidHyperparameter(f"{key} must be the name of a method, or a mapping with the key 'method', not {value!r}")
+    require(SEED not in settings, f"{key} draws by the {SEED} of the method that it belongs to; take its own out")
+    return make_method(methods, settings["method"], {name: own for name, own in settings.items() if name != "method"})
 
 
 def _read(key: str, value: object, hint: Any) -> object:

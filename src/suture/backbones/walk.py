@@ -1,0 +1,165 @@
+"""Texts on their way through an encoder, block by block, with weights that change on the way; what they have come to is on disk."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from suture.backbones.blocks import Passage, block_names
+from suture.backbones.text import TextBackbone
+from suture.errors import UnsupportedFormat
+
+LAYERS = (nn.Linear, nn.LayerNorm)
+"""The kinds of layers that a walk looks into."""
+
+
+@dataclass
+class TextWalk:
+    """Texts before a block of an encoder; it fulfils :class:`suture.merging.Walk`.
+
+    Memory: one batch. What the batches have come to, with the masks and positions that the blocks are given beside it, lies in
+    ``folder``, a file each.
+    """
+
+    backbone: TextBackbone
+    precision: torch.dtype
+    folder: Path
+    number: int = field(default=0, init=False)
+    batches: int = field(default=0, init=False)
+
+    def enter(self, weights: Mapping[str, Tensor], batches: Iterable[list[list[int]]]) -> "TextWalk":
+        """Take tokenised texts to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
+        self.folder.mkdir()
+        for tokens in batches:
+            batch = self.backbone.pad(tokens)
+            with self._running(weights):
+                self._keep(self.batches, self.backbone.blocks.enter(batch), batch["attention_mask"].bool())
+            self.batches += 1
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The names on disk of all tensors of the block that it stands before."""
+        block = block_names(self.backbone.model)[self.number]
+        return [source for name, source in self.backbone.names.items() if name.startswith(f"{block}.")]
+
+    def inputs(self, weights: Mapping[str, Tensor], layer: str) -> Iterator[Tensor]:
+        """Yield what enters a layer of the block, real tokens of batch after batch; the block runs no further."""
+        module = layers_within(self.backbone, self.number)[layer]
+        for place in range(self.batches):
+            passage, real = self._kept(place)
+            try:
+                with self._running(weights), watched({layer: module}, _stop):
+                    self.backbone.blocks.step(self.number, passage)
+            except _Entered as found:
+                tokens = real_tokens(found.entering, real)
+            else:
+                raise UnsupportedFormat(f"the layer of {layer!r} runs for some texts and not for others")
+            yield nn.functional.layer_norm(tokens, module.normalized_shape, eps=module.eps) if isinstance(module, nn.LayerNorm) else tokens
+
+    def step(self, weights: Mapping[str, Tensor]) -> None:
+        """Go through the block."""
+        for place in range(self.batches):
+            passage, real = self._kept(place)
+            with self._running(weights):
+                self._keep(place, self.backbone.blocks.step(self.number, passage), real)
+        self.number += 1
+
+    def _keep(self, place: int, passage: Passage, real: Tensor) -> None:
+        torch.save([real, passage.hidden, [[list(args), dict(kwargs)] for args, kwargs in passage.calls]], self.folder / str(place))
+
+    def _kept(self, place: int) -> tuple[Passage, Tensor]:
+        real, hidden, calls = torch.load(self.folder / str(place), weights_only=True)
+        return Passage(None, hidden, [(tuple(args), kwargs) for args, kwargs in calls]), real
+
+    @contextmanager
+    def _running(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Put weights, by their names on disk, in the places of the encoder's own for a moment."""
+        parameters = dict(self.backbone.model.named_parameters())
+        given = {parameters[name]: weights[source] for name, source in self.backbone.names.items() if source in weights}
+        own = {parameter: parameter.data for parameter in given}
+        try:
+            for parameter, weight in given.items():
+                parameter.data = weight.detach().float()
+            with torch.no_grad(), casting(self.precision):
+                yield
+        finally:
+            for parameter, data in own.items():
+                parameter.data = data
+
+
+def stages_of(backbone: TextBackbone, tokens: list[int]) -> list[list[list[tuple[str, str | None]]]]:
+    """Return the linear layers and norms, weight and bias, block by block, as they run; those that one tensor enters stand together."""
+    biases = {source: backbone.names.get(f"{name.removesuffix('.weight')}.bias") for name, source in backbone.names.items()}
+    found: list[list[list[tuple[str, str | None]]]] = []
+    entered: list[Tensor] = []
+
+    def show(source: str, _: nn.Module, entering: Tensor) -> None:
+        if not entered or entered[-1] is not entering:
+            found[-1].append([])
+            entered.append(entering)
+        found[-1][-1].append((source, biases[source]))
+
+    with torch.no_grad():
+        passage = backbone.blocks.enter(backbone.pad([tokens]))
+        for number in range(backbone.blocks.depth):
+            found.append([])
+            entered.clear()
+            with watched(layers_within(backbone, number), show):
+                passage = backbone.blocks.step(number, passage)
+    return found
+
+
+def layers_within(backbone: TextBackbone, number: int) -> dict[str, nn.Module]:
+    """Return the linear layers and norms of a block whose weights are on disk, by the names of those."""
+    names, inner = backbone.names, backbone.blocks.members[number].named_modules(prefix=block_names(backbone.model)[number])
+    return {names[f"{n}.weight"]: layer for n, layer in inner if isinstance(layer, LAYERS) and f"{n}.weight" in names}
+
+
+@contextmanager
+def casting(precision: torch.dtype) -> Iterator[None]:
+    """Cast matrix products to a precision (autocast), unless it is float32."""
+    if precision == torch.float32:
+        yield
+        return
+    # The processor's fused attention is several times slower than plain products in half precision.
+    with torch.autocast("cpu", precision), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def watched(layers: Mapping[str, nn.Module], show: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """Show what enters layers, by the names of their weights; no hook outlives the block."""
+
+    def look(source: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        show(source, layer, inputs[0])
+
+    hooks = [layer.register_forward_pre_hook(partial(look, source)) for source, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def real_tokens(entering: Tensor, real: Tensor) -> Tensor:
+    """Return the real tokens of what enters a layer, shape (n, in)."""
+    # What does not run over the tokens, as a pooler, enters whole.
+    over_tokens = entering.dim() == 3 and entering.shape[:2] == real.shape
+    return entering[real] if over_tokens else entering.reshape(-1, entering.shape[-1])
+
+
+class _Entered(Exception):
+    """Stops a block where something enters the layer that is looked at."""
+
+    def __init__(self, entering: Tensor) -> None:
+        self.entering = entering
+
+
+def _stop(_source: str, _layer: nn.Module, entering: Tensor) -> None:
+    raise _Entered(entering)
