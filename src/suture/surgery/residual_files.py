@@ -1,0 +1,78 @@
+"""Residual experts on disk: one safetensors file of all tasks' changes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, write_safetensors
+from suture.errors import CorruptCheckpoint, DataError
+from suture.surgery.files import Origin
+from suture.surgery.residual import Change, LowRank, Residuals, Whole
+
+KIND = "residuals"
+LEFT, RIGHT, CHANGE = "left", "right", "change"
+
+
+def save_residuals(file: Path, residuals: Residuals, origin: Origin | None = None) -> None:
+    """Write a matrix's factors to ``<task>/<name>/left`` and ``/right``, the change of anything else to ``<task>/<name>/change``.
+
+    Tasks, in order, and the origin go into the metadata. Raises :class:`DataError` for a tensor with a slash in its name.
+    """
+    tensors = dict(_named(residuals))
+    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    known = {} if origin is None else {name: str(value) for name, value in asdict(origin).items()}
+    write_safetensors(file, specs, tensors.items(), {"suture": KIND, "tasks": json.dumps(residuals.tasks), **known})
+
+
+def _named(residuals: Residuals) -> Iterator[tuple[str, Tensor]]:
+    for task in residuals.tasks:
+        for name, change in residuals.of(task).items():
+            if "/" in name:
+                raise DataError(f"the tensor {name!r} has a slash in its name, which a file of residuals uses itself")
+            kinds = (LEFT, RIGHT) if isinstance(change, LowRank) else (CHANGE,)
+            yield from ((f"{task}/{name}/{kind}", part) for kind, part in zip(kinds, change.parts(), strict=True))
+
+
+def load_residuals(file: Path) -> Residuals:
+    """Read what :func:`save_residuals` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
+    tensors = open_checkpoint(file)
+    changes: dict[str, dict[str, Change]] = {task: {} for task in _tasks(file)}
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for key in tensors:
+        task, name, kind = key.rsplit("/", 2) if key.count("/") > 1 else ("", "", key)
+        kinds.setdefault((task, name), set()).add(kind)
+    for (task, name), found in kinds.items():
+        if task not in changes or found not in ({LEFT, RIGHT}, {CHANGE}):
+            told = f"{name or 'a tensor'!r} of {task!r} has {', '.join(sorted(found))}"
+            raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {told}; expected {LEFT} and {RIGHT}, or {CHANGE}")
+        changes[task][name] = _read(file, tensors, f"{task}/{name}", whole=found == {CHANGE})
+    if len({tuple(sorted((name, change.shape) for name, change in own.items())) for own in changes.values()}) > 1:
+        raise CorruptCheckpoint(f"{file} is not a whole file of residuals: expected changes of the same tensors for every task")
+    return Residuals(changes)
+
+
+def _tasks(file: Path) -> list[str]:
+    with safe_open(file, framework="pt") as handle:
+        told = handle.metadata() or {}
+    try:
+        tasks = json.loads(told["tasks"]) if told.get("suture") == KIND else None
+    except (KeyError, ValueError):
+        tasks = None
+    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+        raise CorruptCheckpoint(f"{file} is not a whole file of residuals: it does not say which tasks it is of")
+    return tasks
+
+
+def _read(file: Path, tensors: Checkpoint, prefix: str, *, whole: bool) -> Change:
+    """Return one change, its shapes checked before anything is read."""
+    names = [f"{prefix}/{kind}" for kind in ((CHANGE,) if whole else (LEFT, RIGHT))]
+    first, last = tensors.specs[names[0]], tensors.specs[names[-1]]
+    fits = first.dtype.is_floating_point and first.dtype == last.dtype
+    if not fits or not (whole or (len(first.shape) == len(last.shape) == 2 and first.shape[1] == last.shape[0])):
+        found = " and ".join(f"{list(tensors.specs[name].shape)} {tensors.specs[name].dtype}" for name in names)
+        raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {prefix!r} has {found}; expected factors (out, r) and (r, in)")
+    return Whole(tensors[names[0]]) if whole else LowRank(tensors[names[0]], tensors[names[1]])
