@@ -7,7 +7,23 @@ import sys
 import suture
 
 PUBLIC = {
-    *("METHODS", "Head", "MergingMethod", "Recipe", "Schedule", "Split", "Surgery", "Task", "TaskArithmetic", "TextBackbone", "Ties"),
+    *(
+        "METHODS",
+        "ClosedForm",
+        "fit_closed_form",
+        "fit_deep_closed_form",
+        "fit_deep_surgery",
+        "Head",
+        "MergingMethod",
+        "Recipe",
+        "Schedule",
+        "Split",
+        "Surgery",
+        "Task",
+        "TaskArithmetic",
+        "TextBackbone",
+        "Ties",
+    ),
     *("WeightAveraging", "accuracy", "encode", "fit_surgery", "load_heads", "load_suite", "load_surgery", "make_method", "merge_tensors"),
     *("merge_to_folder", "open_checkpoint", "open_expert", "prototype_head", "read_recipe", "representation_bias", "run", "save_heads"),
     "save_surgery",

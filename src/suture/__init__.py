@@ -23,7 +23,17 @@ if TYPE_CHECKING:
         merge_to_folder,
     )
     from suture.representation import encode, representation_bias
-    from suture.surgery import Schedule, Surgery, fit_surgery, load_surgery, save_surgery
+    from suture.surgery import (
+        ClosedForm,
+        Schedule,
+        Surgery,
+        fit_closed_form,
+        fit_deep_closed_form,
+        fit_deep_surgery,
+        fit_surgery,
+        load_surgery,
+        save_surgery,
+    )
     from suture.tasks import Split, Task, load_suite
 
 _HOMES = {
@@ -42,7 +52,17 @@ _HOMES = {
         "merge_to_folder",
     ),
     "suture.representation": ("encode", "representation_bias"),
-    "suture.surgery": ("Schedule", "Surgery", "fit_surgery", "load_surgery", "save_surgery"),
+    "suture.surgery": (
+        "ClosedForm",
+        "Schedule",
+        "Surgery",
+        "fit_closed_form",
+        "fit_deep_closed_form",
+        "fit_deep_surgery",
+        "fit_surgery",
+        "load_surgery",
+        "save_surgery",
+    ),
     "suture.tasks": ("Split", "Task", "load_suite"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -50,6 +70,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __version__ = version("suture")
 __all__ = [
     "METHODS",
+    "ClosedForm",
     "Head",
     "MergingMethod",
     "Recipe",
@@ -63,6 +84,9 @@ __all__ = [
     "WeightAveraging",
     "accuracy",
     "encode",
+    "fit_closed_form",
+    "fit_deep_closed_form",
+    "fit_deep_surgery",
     "fit_surgery",
     "load_heads",
     "load_suite",

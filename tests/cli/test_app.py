@@ -221,7 +221,7 @@ def test_the_demo_recipe_can_be_printed() -> None:
         ({"merges": [{"method": "ties", "density": 2}]}, 2, "density must be in (0, 1]"),
         ({"merges": [{"method": "ties", "densty": 0.2}]}, 2, "did you mean 'density'"),
         ({"surgry": {}}, 2, "unknown key 'surgry'; did you mean 'surgery'"),
-        ({"surgery": {"rnk": 3}}, 2, "unknown key 'surgery.rnk'; did you mean 'rank'"),
+        ({"surgery": {"rnk": 3}}, 2, "unknown key 'surgery.0.rnk'; did you mean 'rank'"),
         ({"calibration": {"samples": 41}}, 4, "has 40 samples to calibrate on, but the recipe asks for 41"),
         ({"seeds": []}, 2, "'seeds'"),
         ({"suite": "nlp8"}, 2, "either 'suite', or 'base' and 'tasks'"),

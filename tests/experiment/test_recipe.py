@@ -28,7 +28,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
 
 def test_defaults_are_the_papers(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, GOOD))
-    assert recipe.surgery.schedule() == Schedule(rank=16, iterations=500, steps_per_iteration=2, batch_size=16, learning_rate=1e-3)
+    assert recipe.surgery[0].fitting() == Schedule(rank=16, iterations=500, steps_per_iteration=2, batch_size=16, learning_rate=1e-3)
     assert recipe.merges == [Ties()]
     assert recipe.calibration.mode == "held-out"
     assert recipe.seeds == [0, 1, 2]
@@ -74,7 +74,7 @@ def test_the_template_names_what_there_is() -> None:
         (GOOD | {"seeds": [2**32]}, "'seeds.0': Input should be less than 4294967296"),
         (GOOD | {"seeds": [1.0]}, "'seeds.0': Input should be a valid integer"),
         (GOOD | {"seeds": [True]}, "'seeds.0': Input should be a valid integer"),
-        (GOOD | {"surgery": {"rank": True}}, "'surgery.rank': cannot be true"),
+        (GOOD | {"surgery": {"rank": True}}, "'surgery.0.rank': cannot be true"),
         (GOOD | {"merges": [{"method": "ties", "scale": True}]}, "'merges.0': scale must be a float, not True"),
         ({"suite": "nlp8", "merges": ["ties"], "backbone": {"pooling": "cls"}}, "a suite brings its own 'backbone'"),
         ({"suite": "nlp8", "merges": ["ties"], "tasks": [TASK]}, "give either 'suite', or 'base' and 'tasks'"),
@@ -93,7 +93,7 @@ def test_the_template_names_what_there_is() -> None:
         (GOOD | {"tasks": [TASK | {"head": {"support": "s", "file": "f"}}]}, "give either 'support'"),
         (GOOD | {"tasks": [TASK | {"lable": "x"}]}, "unknown key 'tasks.0.lable'; did you mean 'label'"),
         (GOOD | {"calibration": {"mode": "heldout"}}, "'calibration.mode'"),
-        (GOOD | {"surgery": {"rank": 0}}, "'surgery.rank'"),
+        (GOOD | {"surgery": {"rank": 0}}, "'surgery.0.rank'"),
         (GOOD | {"backbone": {"pooling": "max"}}, "'backbone.pooling'"),
     ],
 )

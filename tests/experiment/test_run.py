@@ -277,7 +277,7 @@ def test_stages_are_announced_with_their_units(recipe_file: Path, tmp_path: Path
 
     run(read_recipe(recipe_file), tmp_path / "out", stage=stage)
     assert all(units == done for name, (units, done) in told.items() if name != "Preparing experts")
-    assert {"Merging: weight_averaging", "Encoding test: individual", "Operating on weight_averaging"} <= set(told)
+    assert {"Merging: weight_averaging", "Encoding test: individual", "Operating on weight_averaging: surgery"} <= set(told)
 
 
 def test_an_expert_in_a_single_file(recipe_file: Path, experts: dict[str, Path]) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from suture.backbones import TextBackbone
+from suture.backbones import text as module
 from suture.errors import DataError, SutureWarning
-from suture.representation import encode, encode_cached, extract
+from suture.representation import encode, encode_cached
 
 TEXTS = ["red " * (1 + place % 9) + "cat" * (place % 2) for place in range(40)]
 
@@ -17,7 +18,7 @@ def test_order_and_batches_do_not_show(bert: Path, monkeypatch: pytest.MonkeyPat
     backbone, seen = TextBackbone.open(bert), list[int]()
     alone = torch.cat([encode(backbone, [text]) for text in TEXTS])
     for tokens in (1, 20, 4096):
-        monkeypatch.setattr(extract, "TOKENS_PER_BATCH", tokens)
+        monkeypatch.setattr(module, "TOKENS_PER_BATCH", tokens)
         torch.testing.assert_close(encode(backbone, TEXTS, seen.append), alone, rtol=0, atol=1e-5)
     assert sum(seen) == 3 * len(TEXTS)
 
@@ -26,8 +27,8 @@ def test_the_same_weights_and_texts_are_encoded_once(
     bert: Path, make_expert: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    original = TextBackbone.represent
-    monkeypatch.setattr(TextBackbone, "represent", lambda self, tokens: calls.append(len(tokens)) or original(self, tokens))
+    original = TextBackbone.pooled
+    monkeypatch.setattr(TextBackbone, "pooled", lambda self, batch: calls.append(len(batch["input_ids"])) or original(self, batch))
     first = encode_cached(TextBackbone.open(bert), TEXTS, folder=tmp_path)
     assert sum(calls) == len(TEXTS)
     assert torch.equal(encode_cached(TextBackbone.open(bert), TEXTS, folder=tmp_path), first)

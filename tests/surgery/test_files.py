@@ -26,6 +26,13 @@ def test_round_trip(tmp_path: Path, depth: int, activation: Activation) -> None:
             assert torch.equal(here(x), there(x))
 
 
+def test_a_file_may_be_written_over_what_was_read_from_it(tmp_path: Path) -> None:
+    save_surgery(tmp_path / "s.safetensors", trained(0))
+    read = load_surgery(tmp_path / "s.safetensors")
+    save_surgery(tmp_path / "s.safetensors", trained(1, depth=4))
+    assert torch.equal(read.final["a"].up, trained(0).final["a"].up)
+
+
 def spoilt(tmp_path: Path, *, without: str = "", **other: torch.Tensor) -> Path:
     """Write a deep surgery with some tensors left out or replaced."""
     save_surgery(tmp_path / "s.safetensors", trained(0, depth=2))

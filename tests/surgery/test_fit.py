@@ -13,8 +13,9 @@ from suture.errors import DataError
 from suture.randomness import generator_for, shuffled_rows
 from suture.representation import representation_bias
 from suture.surgery import Correction, Schedule, Surgery, fit_surgery
-from suture.surgery.fit import _split, one_thread
+from suture.surgery.fit import one_thread
 from suture.surgery.module import operate, start_of_fit
+from suture.surgery.schedule import split_held_out
 
 
 def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[Tensor, Tensor]]:
@@ -217,7 +218,7 @@ def noisy(sizes: dict[str, int], noise: float) -> dict[str, tuple[Tensor, Tensor
 
 
 def held_rows(task: str, size: int, schedule: Schedule, seed: int) -> Tensor:
-    return _split(size, schedule, generator_for(seed, task, "held-out"))[1]
+    return split_held_out(size, schedule, generator_for(seed, task, "held-out"))[1]
 
 
 def test_the_module_is_the_best_one_on_the_held_out_samples() -> None:
@@ -264,9 +265,9 @@ def test_what_gains_nothing_held_out_is_left_alone_and_stops_by_itself() -> None
 
 def test_with_few_samples_all_are_trained_on_and_looked_at() -> None:
     schedule = Schedule(rank=2, iterations=20, held_out=0.25)
-    assert [len(part) for part in _split(31, schedule, torch.Generator())] == [31, 31]
-    assert [len(part) for part in _split(32, schedule, torch.Generator())] == [24, 8]
-    assert [len(part) for part in _split(10_000, schedule, torch.Generator())] == [10_000 - 512, 512]
+    assert [len(part) for part in split_held_out(31, schedule, torch.Generator())] == [31, 31]
+    assert [len(part) for part in split_held_out(32, schedule, torch.Generator())] == [24, 8]
+    assert [len(part) for part in split_held_out(10_000, schedule, torch.Generator())] == [10_000 - 512, 512]
     sets, plain = pairs(1, {"a": 12, "b": 1}), replace(schedule, held_out=0)
     few, all_of_it = Looks(), Looks()
     fit_surgery(sets, schedule, 0, watch=few)

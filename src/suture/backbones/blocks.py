@@ -4,12 +4,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from suture.errors import UnsupportedFormat
+
+
+@runtime_checkable
+class BlockwiseBackbone(Protocol):
+    """What deep surgery asks of a backbone: its blocks, and batches that they take."""
+
+    @property
+    def blocks(self) -> "Blocks":
+        """The blocks; after each, hidden states have the shape (n, tokens, k)."""
+        ...
+
+    def batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], Any]]:
+        """Cut inputs into batches: the places of the inputs in each, and what the blocks take. Every input comes once."""
+        ...
+
+    def real(self, batch: Any) -> Bool[Tensor, "n tokens"]:
+        """Return which tokens of a batch stand for something: padding does not."""
+        ...
+
 
 Stub = Callable[..., Any]
 
@@ -70,7 +90,7 @@ class Blocks:
             self.run(inputs)
         if len(calls) != self.depth or any(hidden is not first[0] for hidden in first):
             raise UnsupportedFormat("the network does something between its blocks, so they cannot be run one by one")
-        return Passage(inputs, first[0], calls)
+        return Passage(inputs, first[0] if first else torch.empty(0), calls)
 
     def step(self, number: int, passage: Passage) -> Passage:
         """Return what comes out of a block."""
@@ -100,10 +120,10 @@ class Blocks:
 
     def _wrapping(self, inputs: Any) -> Callable[[Tensor], Any]:
         """Return what makes of a tensor what the blocks answer: the tensor, or a tuple that begins with it."""
-        if not self._lengths:
+        if self.members and not self._lengths:
             with torch.no_grad(), _hooked(self.members[0], self._lengths):
                 self.run(inputs)
-        (length,) = self._lengths
+        length = self._lengths[0] if self._lengths else 0
         return lambda hidden: hidden if length == 0 else (hidden, *[None] * (length - 1))
 
     @cached_property
@@ -121,6 +141,16 @@ def block_names(model: nn.Module) -> list[str]:
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     name, longest = max(lists, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
     return [f"{name}.{number}" for number in range(len(longest))]
+
+
+def mean_of_real(hidden: Float[Tensor, "n p k"], mask: Shaped[Tensor, "n p"]) -> Float[Tensor, "n k"]:
+    """Return the mean over the real tokens of each text; zero where a text has none.
+
+    >>> mean_of_real(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
+    tensor([[2.]])
+    """
+    real = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 def _split(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, tuple[Any, ...], Mapping[str, Any]]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from suture.backbones.blocks import block_names
 from suture.backbones.heads import Head
+from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone, batches_of_like_length
-from suture.backbones.walk import TextWalk, casting, real_tokens, stages_of, watched
+from suture.backbones.walk import TextWalk, real_tokens, stages_of, watched
 from suture.errors import DataError
 
 TOKENS_PER_BATCH = 1024
@@ -138,7 +139,7 @@ class TextBatch:
     def represent(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the representations, float32, shape (n, k)."""
         weights = {name: weight.float() for name, weight in weights.items()}
-        with casting(self.calibration.precision):
+        with in_precision(self.calibration.precision):
             return self.calibration.backbone.represent(self.tokens, weights).float()
 
     def logits(self, weights: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from suture.backbones.blocks import Blocks, block_names
+from suture.backbones.blocks import Blocks, block_names, mean_of_real
 from suture.checkpoints import Weights, open_checkpoint, sha256_of
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, UnsupportedFormat
 
 Pooling = Literal["mean", "cls"]
 COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece")
 """Files beside the weights that decide what a text becomes: configuration and everything a tokenizer reads."""
+
+TOKENS_PER_BATCH = 4096
+"""Padded tokens per forward pass: enough to keep the matrix products busy, few enough for a processor's cache."""
 
 MARKS = 1000
 """The first number that marks a tensor: none that a library starts parameters at."""
@@ -126,12 +129,12 @@ class TextBackbone:
         ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
         """
         given = weights or {}
-        return self._pooled(
-            self.pad(tokens), {name: given[source] for name, source in self.names.items() if source in given} if given else {}
-        )
+        stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
+        return self.pooled(self.pad(tokens), stand_ins)
 
-    def _pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor]) -> Float[Tensor, "n k"]:
-        hidden: Tensor = torch.func.functional_call(self.model, dict(stand_ins), (), dict(batch)).last_hidden_state
+    def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
+        """Return the representations of a padded batch; ``stand_ins`` replace parameters, by their names in the model."""
+        hidden: Tensor = torch.func.functional_call(self.model, dict(stand_ins or {}), (), dict(batch)).last_hidden_state
         if self.pooling == "cls":
             return hidden[:, 0]
         return mean_of_real(hidden, batch["attention_mask"])
@@ -145,7 +148,25 @@ class TextBackbone:
         names = block_names(self.model)
         if not names:
             raise UnsupportedFormat(f"{self.folder}: {type(self.model).__name__} has no list of blocks")
-        return Blocks([self.model.get_submodule(name) for name in names], lambda batch: self._pooled(batch, {}))
+        return Blocks([self.model.get_submodule(name) for name in names], self.pooled)
+
+    def batches(self, inputs: Sequence[str]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
+        """Cut texts into padded batches of like length: the places of the texts in each, and what the blocks take."""
+        tokens = self.tokenize(inputs)
+        for places in batches_of_like_length([len(each) for each in tokens], TOKENS_PER_BATCH):
+            yield places, self.pad([tokens[place] for place in places])
+
+    def real(self, batch: Mapping[str, Tensor]) -> Bool[Tensor, "n tokens"]:
+        """Return which tokens of a padded batch are real."""
+        return batch["attention_mask"].bool()
+
+    def corrected(self, batch: Mapping[str, Tensor], corrections: Sequence[Callable[[Tensor], Tensor]]) -> Float[Tensor, "n k"]:
+        """Return the representations of a padded batch, with a correction after every block; gradients flow."""
+        passage = self.blocks.enter(batch)
+        for number, correct in enumerate(corrections):
+            passage = self.blocks.step(number, passage)
+            passage = passage.moved(correct(passage.hidden))
+        return self.blocks.leave(passage)
 
     def pad(self, tokens: Sequence[list[int]]) -> Mapping[str, Tensor]:
         """Return tokenised texts as the model takes them: token numbers and mask of the real ones, shape (n, longest)."""
@@ -167,16 +188,6 @@ def batches_of_like_length(lengths: Sequence[int], most_tokens: int) -> Iterator
         batch.append(place)
     if batch:
         yield batch
-
-
-def mean_of_real(hidden: Float[Tensor, "n p k"], mask: Shaped[Tensor, "n p"]) -> Float[Tensor, "n k"]:
-    """Return the mean over the real tokens of each text; zero where a text has none.
-
-    >>> mean_of_real(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
-    tensor([[2.]])
-    """
-    real = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 @contextmanager

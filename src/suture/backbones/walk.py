@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from suture.backbones.blocks import Passage, block_names
+from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone
 from suture.errors import UnsupportedFormat
 
@@ -22,24 +23,22 @@ LAYERS = (nn.Linear, nn.LayerNorm)
 class TextWalk:
     """Texts before a block of an encoder; it fulfils :class:`suture.merging.Walk`.
 
-    Memory: one batch. What the batches have come to, with the masks and positions that the blocks are given beside it, lies in
-    ``folder``, a file each.
+    Memory: one batch, and the tokens' numbers. What the batches have come to lies in ``folder``, a file each.
     """
 
     backbone: TextBackbone
     precision: torch.dtype
     folder: Path
     number: int = field(default=0, init=False)
-    batches: int = field(default=0, init=False)
+    batches: list[list[list[int]]] = field(default_factory=list, init=False)
 
     def enter(self, weights: Mapping[str, Tensor], batches: Iterable[list[list[int]]]) -> "TextWalk":
         """Take tokenised texts to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
         self.folder.mkdir()
         for tokens in batches:
-            batch = self.backbone.pad(tokens)
+            self.batches.append(tokens)
             with self._running(weights):
-                self._keep(self.batches, self.backbone.blocks.enter(batch), batch["attention_mask"].bool())
-            self.batches += 1
+                self._keep(len(self.batches) - 1, self.backbone.blocks.enter(self.backbone.pad(tokens)))
         return self
 
     @property
@@ -51,7 +50,7 @@ class TextWalk:
     def inputs(self, weights: Mapping[str, Tensor], layer: str) -> Iterator[Tensor]:
         """Yield what enters a layer of the block, real tokens of batch after batch; the block runs no further."""
         module = layers_within(self.backbone, self.number)[layer]
-        for place in range(self.batches):
+        for place in range(len(self.batches)):
             passage, real = self._kept(place)
             try:
                 with self._running(weights), watched({layer: module}, _stop):
@@ -64,18 +63,25 @@ class TextWalk:
 
     def step(self, weights: Mapping[str, Tensor]) -> None:
         """Go through the block."""
-        for place in range(self.batches):
-            passage, real = self._kept(place)
+        for place in range(len(self.batches)):
+            passage, _ = self._kept(place)
             with self._running(weights):
-                self._keep(place, self.backbone.blocks.step(self.number, passage), real)
+                self._keep(place, self.backbone.blocks.step(self.number, passage))
         self.number += 1
 
-    def _keep(self, place: int, passage: Passage, real: Tensor) -> None:
-        torch.save([real, passage.hidden, [[list(args), dict(kwargs)] for args, kwargs in passage.calls]], self.folder / str(place))
+    def _keep(self, place: int, passage: Passage) -> None:
+        np.save(self._file(place), passage.hidden.float().numpy())
 
     def _kept(self, place: int) -> tuple[Passage, Tensor]:
-        real, hidden, calls = torch.load(self.folder / str(place), weights_only=True)
-        return Passage(None, hidden, [(tuple(args), kwargs) for args, kwargs in calls]), real
+        """Return a batch where it stands, and which of its tokens are real."""
+        batch = self.backbone.pad(self.batches[place])
+        # What the blocks are given beside the hidden states, masks and positions, no weight changes.
+        with torch.no_grad(), in_precision(self.precision):
+            passage = self.backbone.blocks.enter(batch)
+        return passage.moved(torch.from_numpy(np.load(self._file(place)))), self.backbone.real(batch)
+
+    def _file(self, place: int) -> Path:
+        return self.folder / f"{place}.npy"
 
     @contextmanager
     def _running(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
@@ -86,7 +92,7 @@ class TextWalk:
         try:
             for parameter, weight in given.items():
                 parameter.data = weight.detach().float()
-            with torch.no_grad(), casting(self.precision):
+            with torch.no_grad(), in_precision(self.precision):
                 yield
         finally:
             for parameter, data in own.items():
@@ -119,17 +125,6 @@ def layers_within(backbone: TextBackbone, number: int) -> dict[str, nn.Module]:
     """Return the linear layers and norms of a block whose weights are on disk, by the names of those."""
     names, inner = backbone.names, backbone.blocks.members[number].named_modules(prefix=block_names(backbone.model)[number])
     return {names[f"{n}.weight"]: layer for n, layer in inner if isinstance(layer, LAYERS) and f"{n}.weight" in names}
-
-
-@contextmanager
-def casting(precision: torch.dtype) -> Iterator[None]:
-    """Cast matrix products to a precision (autocast), unless it is float32."""
-    if precision == torch.float32:
-        yield
-        return
-    # The processor's fused attention is several times slower than plain products in half precision.
-    with torch.autocast("cpu", precision), sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 @contextmanager

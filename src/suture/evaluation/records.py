@@ -41,7 +41,7 @@ class Model(NamedTuple):
 class Record:
     """One measured value: of a :class:`Model` made with a seed, on a task.
 
-    ``metric`` is ``accuracy`` (a share), ``bias_l1`` or ``bias_mean_abs``.
+    ``metric`` is ``accuracy`` (a share), ``bias_l1``, ``bias_mean_abs`` or ``parameters`` (how many numbers a task's surgery holds).
     """
 
     suite: str

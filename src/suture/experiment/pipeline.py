@@ -13,14 +13,15 @@ from suture.backbones import TextCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
+from suture.experiment.procedures import Patient, Procedure
 from suture.experiment.provenance import texts_digest
 from suture.experiment.recipe import Mode, Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
 from suture.merging.method import SEED
 from suture.randomness import generator_for
-from suture.representation import encode_cached, representation_bias
-from suture.surgery import Origin, Surgery, fit_surgery
+from suture.representation import encode, encode_cached, representation_bias
+from suture.surgery import Origin, Surgery
 from suture.task_vector import TaskVector
 from suture.tasks import Split
 from suture.training import fine_tune
@@ -29,7 +30,6 @@ from suture.types import Progress, Stage, silent
 Encoded = Mapping[str, Tensor]
 """Task name to representations."""
 
-SURGERY = "surgery"
 SPLIT_OF: dict[Mode, str] = {"held-out": "calibration", "transductive": "test"}
 
 
@@ -55,6 +55,17 @@ class Representations:
     def individual(self, split: str) -> Encoded:
         """Return each task's representations under its own expert."""
         return self._encode(INDIVIDUAL, self.setting.experts, split)
+
+    def after(self, surgery: Surgery, model: str, weights: Weights, split: str) -> Encoded:
+        """Return each task's representations after surgery; deep surgery takes a forward pass of its own for every task."""
+        if not surgery.deep:
+            return {task: surgery(task, z) for task, z in self.shared(model, weights, split).items()}
+        backbone, splits = self.setting.backbone(weights), {task.name: task.split(split) for task in self.setting.tasks}
+        encoded = {}
+        with self.stage(f"Encoding {split}: {model} after surgery", sum(map(len, splits.values()))) as progress:
+            for task, part in splits.items():
+                encoded[task] = surgery(task, encode(backbone, part.texts, progress, surgery.blocks_of(task)))
+        return encoded
 
     def known(self, model: str, split: str) -> Encoded:
         """Return what has been encoded before under a model's name."""
@@ -124,12 +135,18 @@ def seeded(method: MergingMethod, seeds: Sequence[int]) -> list[tuple[MergingMet
 
 
 def calibration_set(setting: Setting, recipe: Recipe, seed: int) -> TextCalibration:
+    """Return the calibration texts that a seed draws of each task, under the base and the heads."""
+    texts = calibration_texts(setting, recipe, seed)
+    return TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
+
+
+def calibration_texts(setting: Setting, recipe: Recipe, seed: int) -> dict[str, list[str]]:
     """Return the calibration texts that a seed draws of each task."""
     texts = {}
     for task, size in calibration_sizes(setting, recipe).items():
         split = next(each for each in setting.tasks if each.name == task).split(SPLIT_OF[recipe.calibration.mode])
         texts[task] = [split.texts[row] for row in _drawn_rows(len(split), size, seed, task).tolist()]
-    return TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
+    return texts
 
 
 def calibration_sizes(setting: Setting, recipe: Recipe) -> dict[str, int]:
@@ -146,21 +163,39 @@ def calibration_sizes(setting: Setting, recipe: Recipe) -> dict[str, int]:
 def fit_surgeries(
     setting: Setting,
     recipe: Recipe,
+    procedure: Procedure,
     model: str,
     merged: Checkpoint,
     representations: Representations,
     seeds: Sequence[int],
     stage: Stage = silent,
-) -> list[Fitted]:
-    """Fit the surgery of one merged model, once per seed."""
-    mode, schedule, sizes = recipe.calibration.mode, recipe.surgery.schedule(), calibration_sizes(setting, recipe)
-    own, expert = representations.shared(model, merged, SPLIT_OF[mode]), representations.individual(SPLIT_OF[mode])
-    fitted = []
-    with stage(f"Operating on {model}", schedule.steps * len(seeds)) as progress:
-        for seed in seeds:
-            surgery = fit_surgery(_drawn(sizes, own, expert, seed), schedule, seed, progress)
-            fitted.append(Fitted(surgery, Origin(mode, max(sizes.values()), seed, merged.digest)))
-    return fitted
+) -> Iterator[Fitted]:
+    """Fit the surgery of one merged model by one procedure, once per seed."""
+    mode, sizes = recipe.calibration.mode, calibration_sizes(setting, recipe)
+    for seed in seeds:
+        patient = _patient(setting, recipe, model, merged, representations, seed)
+        if not procedure.deep:
+            _ = patient.pairs  # encoding has a bar of its own
+        with stage(f"Operating on {model}: {procedure.label}", procedure.effort(patient)) as progress:
+            surgery = procedure.fit(patient, seed, progress)
+        yield Fitted(surgery, Origin(mode, max(sizes.values()), seed, merged.digest, procedure.label, procedure.rank))
+
+
+def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int) -> Patient:
+    """Return what a procedure may look at with one seed."""
+    split = SPLIT_OF[recipe.calibration.mode]
+
+    def pairs() -> dict[str, tuple[Tensor, Tensor]]:
+        own, expert = representations.shared(model, merged, split), representations.individual(split)
+        return _drawn(calibration_sizes(setting, recipe), own, expert, seed)
+
+    return Patient(
+        texts=calibration_texts(setting, recipe, seed),
+        merged=setting.backbone(merged),
+        expert_of=lambda task: setting.backbone(setting.experts[task]),
+        pairs_of=pairs,
+        precision=getattr(torch, recipe.calibration.precision),
+    )
 
 
 def _drawn(sizes: Mapping[str, int], merged: Encoded, expert: Encoded, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -185,19 +220,21 @@ def merged_model(setting: Setting, recipe: Recipe, method: MergingMethod) -> Mod
 
 def operated_model(merge: str, fitted: Fitted) -> Model:
     """Return what the tables call a merge after surgery."""
-    return Model(merge, SURGERY, fitted.surgery.rank, fitted.origin.calibration, fitted.origin.samples)
+    return Model(merge, fitted.origin.kind, fitted.origin.rank or fitted.surgery.rank, fitted.origin.calibration, fitted.origin.samples)
 
 
 def measure(
     setting: Setting, model: Model, seed: int, test: Encoded, expert: Encoded | None = None, surgery: Surgery | None = None
 ) -> list[Record]:
-    """Return one model's accuracy on every task and, where an expert's representations are given, its bias; after surgery if given."""
+    """Return one model's accuracy on every task and, where they are given, its bias against the experts and a surgery's parameters."""
     records = []
     for task in setting.tasks:
-        z = test[task.name] if surgery is None else surgery(task.name, test[task.name])
+        z = test[task.name]
         values = {"accuracy": accuracy(setting.heads[task.name](z), task.split("test").known_labels())}
         if expert is not None:
             bias = representation_bias(z, expert[task.name])
             values |= {"bias_l1": bias.l1, "bias_mean_abs": bias.mean_abs}
+        if surgery is not None:
+            values["parameters"] = float(surgery.parameters(task.name))
         records += [Record(setting.name, *model, seed, task.name, metric, value) for metric, value in values.items()]
     return records

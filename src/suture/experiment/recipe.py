@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationError,
@@ -25,9 +23,10 @@ from pydantic import (
 from suture.backbones import Pooling
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
+from suture.experiment.procedures import PROCEDURES, AnyProcedure, PaperSurgery, Procedures
+from suture.experiment.strict import Strict
 from suture.merging import MergingMethod, make_method
 from suture.merging.method import SEED
-from suture.surgery import Schedule
 from suture.training import FineTuning
 
 Mode = Literal["held-out", "transductive"]
@@ -60,19 +59,6 @@ def _method_settings(method: MergingMethod) -> dict[str, Any]:
 Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(_method_settings)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 """What every library's generator takes."""
-
-
-class Strict(BaseModel):
-    """A part of a recipe: an unknown key is an error, and true is not the number 1."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError(f"cannot be {str(value).lower()}")  # noqa: TRY004  pydantic takes ValueErrors
-        return value
 
 
 class BackboneRecipe(Strict):
@@ -137,20 +123,6 @@ class CalibrationRecipe(Strict):
     pool: int | None = Field(None, ge=1)
 
 
-class SurgeryRecipe(Strict):
-    """The fit of the paper; see :class:`suture.surgery.Schedule`."""
-
-    rank: int = Field(16, ge=1)
-    iterations: int = Field(500, ge=1)
-    steps_per_iteration: int = Field(2, ge=1)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
-
-    def schedule(self) -> Schedule:
-        """Return the schedule that these numbers describe."""
-        return Schedule(**self.model_dump())
-
-
 class JointRecipe(Strict):
     """Traditional multi-task learning beside the merges, on the tasks' labelled ``train`` files (:class:`suture.training.FineTuning`)."""
 
@@ -163,6 +135,10 @@ class JointRecipe(Strict):
         return FineTuning(**self.model_dump())
 
 
+def _papers_own() -> list[AnyProcedure]:
+    return [PaperSurgery()]
+
+
 class Recipe(Strict):
     """A whole experiment; without a ``name`` it is called by its suite's."""
 
@@ -170,10 +146,10 @@ class Recipe(Strict):
     suite: str | None = None
     base: Path | None = None
     backbone: BackboneRecipe = BackboneRecipe()
-    tasks: list[TaskRecipe] = []
+    tasks: list[TaskRecipe] = Field(default_factory=list)
     merges: list[Method] = Field(min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
-    surgery: SurgeryRecipe = SurgeryRecipe()
+    surgery: Procedures = Field(default_factory=_papers_own)
     joint: JointRecipe | None = None
     test_samples: int | None = Field(None, ge=1)
     seeds: list[Seed] = Field([0, 1, 2], min_length=1)
@@ -190,6 +166,7 @@ class Recipe(Strict):
             ("task names", [task.name for task in self.tasks]),
             ("seeds", self.seeds),
             ("merges", list(map(str, self.merges))),
+            ("procedures of surgery", [f"{each.label} of rank {each.rank}" for each in self.surgery]),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
@@ -243,7 +220,8 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def _explain(fault: Any) -> str:
-    where = ".".join(map(str, fault["loc"]))
+    # Behind a place in a list of unlike parts stands the name of the part, which is no key.
+    where = ".".join(str(each) for place, each in enumerate(fault["loc"]) if not (place == 2 and fault["loc"][0] == "surgery"))
     if fault["type"] == "extra_forbidden":
         near = get_close_matches(str(fault["loc"][-1]), _keys(), n=1)
         return f"unknown key '{where}'" + (f"; did you mean '{near[0]}'?" if near else "")
@@ -257,7 +235,7 @@ def template_file() -> Path:
 
 
 def _keys() -> list[str]:
-    parts = (Recipe, BackboneRecipe, HeadRecipe, TaskRecipe, CalibrationRecipe, SurgeryRecipe, JointRecipe)
+    parts: tuple[type[Strict], ...] = (Recipe, BackboneRecipe, HeadRecipe, TaskRecipe, CalibrationRecipe, JointRecipe, *PROCEDURES)
     return [key for part in parts for key in part.model_fields]
 
 

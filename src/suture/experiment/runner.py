@@ -15,7 +15,7 @@ from suture.checkpoints import Manifest, check_output, staged_folder
 from suture.checkpoints.writing import write_text
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Results
 from suture.experiment import pipeline
-from suture.experiment.pipeline import Representations
+from suture.experiment.pipeline import Encoded, Representations
 from suture.experiment.provenance import inputs_of, paths_of, settings_of
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting, prepare
@@ -23,7 +23,7 @@ from suture.merging import MergingMethod
 from suture.report.figures import accuracy_figure, bias_figure, save_figure, tsne_figure
 from suture.report.tables import METRICS, csv_table, markdown_report, tidy_csv
 from suture.representation import project
-from suture.surgery import Surgery, save_surgery
+from suture.surgery import save_surgery
 from suture.types import Stage, silent
 
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
@@ -61,13 +61,13 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
         if recipe.joint is not None:
             records += _joint(setting, recipe, folder, representations, stage)
         save_heads(folder / "heads.safetensors", setting.heads)
-        surgeries: dict[str, Surgery] = {}
+        shown: dict[str, Encoded] = {}
         for method in recipe.merges:
-            records += _merge_and_operate(setting, recipe, method, folder, representations, surgeries, stage)
+            records += _merge_and_operate(setting, recipe, method, folder, representations, shown, stage)
         results = Results(records)
         notes = describe(setting, recipe, results)
         _write_tables(folder, results, notes, recipe)
-        _draw(folder, setting, recipe, representations, surgeries, results, stage)
+        _draw(folder, setting, recipe, representations, shown, results, stage)
     return Outcome(out, results, notes)
 
 
@@ -96,7 +96,7 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
     test = round(fmean(len(task.split("test")) for task in setting.tasks))
     notes = [
         f"{setting.name}: {setting.family}; {len(setting.tasks)} tasks, {test} samples of the test split a task on average.",
-        f"Surgery: rank {recipe.surgery.rank}, {recipe.surgery.schedule().steps} steps; calibration {mode}, {samples} unlabelled samples "
+        f"Surgery: {'; or '.join(procedure.told() for procedure in recipe.surgery)}; calibration {mode}, {samples} unlabelled samples "
         f"a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
     ]
     settings = {method.label: method.settings for method in recipe.merges}
@@ -104,7 +104,8 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
         closed = results.gap_closed(operated)
         before, after = _average(results, results.plain(operated.merge)), _average(results, operated)
         share = "" if closed is None else f", {closed:.0%} of the gap to the individual experts closed"
-        notes.append(f"{settings[operated.merge]}: {before:.1f} % without surgery, {after:.1f} % with it{share}.")
+        by = "it" if len(recipe.surgery) == 1 else f"{operated.surgery}, rank {operated.rank}"
+        notes.append(f"{settings[operated.merge]}: {before:.1f} % without surgery, {after:.1f} % with {by}{share}.")
     return notes
 
 
@@ -119,10 +120,10 @@ def _merge_and_operate(
     method: MergingMethod,
     folder: Path,
     representations: Representations,
-    surgeries: dict[str, Surgery],
+    shown: dict[str, Encoded],
     stage: Stage,
 ) -> list[Record]:
-    """Measure one merge before and after surgery; write its weights, and its surgeries by seed. The first is kept for the figures.
+    """Measure one merge before and after surgery; write its weights, and its surgeries by seed. What the first makes is kept to be drawn.
 
     A method that draws at random is merged once for every seed.
     """
@@ -135,11 +136,14 @@ def _merge_and_operate(
         merged = pipeline.merge(setting, recipe, variant, seeds[0], folder / "merged" / name.replace(model.merge, place), stage)
         test = representations.shared(name, merged, "test")
         plain += pipeline.measure(setting, model, seeds[0], test, expert)
-        for fitted in pipeline.fit_surgeries(setting, recipe, name, merged, representations, seeds, stage):
-            save_surgery(folder / "surgery" / f"{place}-seed{fitted.origin.seed}.safetensors", *fitted)
-            surgeries.setdefault(model.merge, fitted.surgery)
-            after = pipeline.operated_model(model.merge, fitted)
-            operated += pipeline.measure(setting, after, fitted.origin.seed, test, expert, fitted.surgery)
+        for number, procedure in enumerate(recipe.surgery, 1):
+            part = "" if len(recipe.surgery) == 1 else f"-{number}-{procedure.procedure}"
+            for fitted in pipeline.fit_surgeries(setting, recipe, procedure, name, merged, representations, seeds, stage):
+                save_surgery(folder / "surgery" / f"{place}{part}-seed{fitted.origin.seed}.safetensors", *fitted)
+                after = representations.after(fitted.surgery, name, merged, "test")
+                shown.setdefault(model.merge, after)
+                about = pipeline.operated_model(model.merge, fitted)
+                operated += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.surgery)
     return plain + operated
 
 
@@ -173,7 +177,7 @@ def _draw(
     setting: Setting,
     recipe: Recipe,
     representations: Representations,
-    surgeries: Mapping[str, Surgery],
+    shown: Mapping[str, Encoded],
     results: Results,
     stage: Stage,
 ) -> None:
@@ -187,12 +191,12 @@ def _draw(
         progress(1)
         save_figure(lambda: bias_figure(results, operated), figures / "bias")
         progress(1)
-        planes = _planes(setting, recipe, representations, surgeries[merge])
+        planes = _planes(setting, recipe, representations, shown[merge])
         save_figure(lambda: tsne_figure(planes, [name for name in planes if name != INDIVIDUAL]), figures / "tsne")
         progress(1)
 
 
-def _planes(setting: Setting, recipe: Recipe, representations: Representations, surgery: Surgery) -> dict[str, dict[str, Tensor]]:
+def _planes(setting: Setting, recipe: Recipe, representations: Representations, operated: Encoded) -> dict[str, dict[str, Tensor]]:
     """Place experts', merged and operated representations of some test samples of every task in one plane."""
     merge, seed = recipe.merges[0].label, recipe.seeds[0]
     merged = representations.known(_encoded_as(recipe, recipe.merges[0], seed), "test")
@@ -200,7 +204,7 @@ def _planes(setting: Setting, recipe: Recipe, representations: Representations, 
     models: Mapping[str, Mapping[str, Tensor]] = {
         INDIVIDUAL: representations.individual("test"),
         merge: merged,
-        f"{merge} + surgery": {task: surgery(task, merged[task]) for task in tasks},
+        f"{merge} + surgery": operated,
     }
     placed = iter(project([encoded[task][:PLOTTED_SAMPLES] for encoded in models.values() for task in tasks], seed))
     return {model: {task: next(placed) for task in tasks} for model in models}

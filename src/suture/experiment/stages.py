@@ -58,10 +58,11 @@ def measure_only(
             _check_backbone(surgery, fitted, merged_weights)
         records = baselines(setting, representations) if baselines_too else []
         test, expert = representations.shared(model.merge, merged_weights, "test"), representations.individual("test")
+        after = None if fitted is None else representations.after(fitted.surgery, model.merge, merged_weights, "test")
     records += pipeline.measure(setting, model, seed, test, expert)
-    if fitted is not None:
+    if fitted is not None and after is not None:
         operated = pipeline.operated_model(model.merge, fitted)
-        records += pipeline.measure(setting, operated, fitted.origin.seed, test, expert, fitted.surgery)
+        records += pipeline.measure(setting, operated, fitted.origin.seed, after, expert, fitted.surgery)
     return Results(records)
 
 
@@ -76,7 +77,7 @@ def merge_only(
 
 
 def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: bool = False, stage: Stage = silent) -> None:
-    """Fit the surgery of one merged model with the recipe's first seed and write it, and how it came about, to a file.
+    """Fit the first surgery of a recipe, of one merged model and with its first seed, and write it, and how it came about, to a file.
 
     Raises :class:`OutputExists`, before anything is done, when there is something at ``out`` and it is not a surgery file to replace.
     """
@@ -89,7 +90,9 @@ def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: boo
         pipeline.calibration_sizes(setting, one_seed)
         with _merged(setting, one_seed, given, stage) as (model, _, weights):
             representations = Representations(setting, stage)
-            (fitted,) = pipeline.fit_surgeries(setting, one_seed, model.merge, weights, representations, one_seed.seeds, stage)
+            (fitted,) = pipeline.fit_surgeries(
+                setting, one_seed, one_seed.surgery[0], model.merge, weights, representations, one_seed.seeds, stage
+            )
         save_surgery(file, fitted.surgery, fitted.origin)
 
 

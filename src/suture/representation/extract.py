@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,31 +14,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suture.backbones import TextBackbone, batches_of_like_length
+from suture.backbones import TextBackbone
 from suture.checkpoints import cache_folder
 from suture.errors import DataError, SutureWarning
 from suture.types import Progress, no_progress
 
-TOKENS_PER_BATCH = 4096
-"""Padded tokens per forward pass: enough to keep the matrix products busy, few enough for a processor's cache."""
 
-
-def encode(backbone: TextBackbone, texts: Sequence[str], progress: Progress = no_progress) -> Float[Tensor, "n k"]:
+def encode(
+    backbone: TextBackbone,
+    texts: Sequence[str],
+    progress: Progress = no_progress,
+    corrections: Sequence[Callable[[Tensor], Tensor]] = (),
+) -> Float[Tensor, "n k"]:
     """Return the representations of texts, in their order; batches are of texts of like length. ``progress`` counts texts.
 
+    With ``corrections``, one for every block, each block's output is corrected before it goes on.
     Raises :class:`DataError` when there is no text.
     """
     if not texts:
         raise DataError("there are no texts to encode")
-    tokens = backbone.tokenize(texts)
-    lengths = [len(each) for each in tokens]
     order: list[int] = []
     rows: list[Tensor] = []
     with torch.no_grad():
-        for batch in batches_of_like_length(lengths, TOKENS_PER_BATCH):
-            order += batch
-            rows.append(backbone.represent([tokens[i] for i in batch]))
-            progress(len(batch))
+        for places, batch in backbone.batches(texts):
+            order += places
+            rows.append(backbone.corrected(batch, corrections) if corrections else backbone.pooled(batch))
+            progress(len(places))
     encoded = torch.cat(rows)
     return torch.empty_like(encoded).index_copy_(0, torch.tensor(order), encoded)
 

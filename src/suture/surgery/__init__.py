@@ -1,20 +1,29 @@
 """Floor 3: surgery, which takes the representation bias out of a merged backbone."""
 
+from suture.surgery.closed_form import ClosedForm, fit_closed_form
+from suture.surgery.deep import fit_deep_closed_form
+from suture.surgery.deep_fit import fit_deep_surgery
 from suture.surgery.files import Origin, load_surgery, read_origin, save_surgery
 from suture.surgery.fit import fit_surgery
 from suture.surgery.module import Correction, Surgery
+from suture.surgery.online import OnlineSurgery
 from suture.surgery.residual import Residuals, low_rank_residuals
 from suture.surgery.residual_files import load_residuals, save_residuals
 from suture.surgery.residual_fit import calibrated_residuals
 from suture.surgery.schedule import Schedule
 
 __all__ = [
+    "ClosedForm",
     "Correction",
+    "OnlineSurgery",
     "Origin",
     "Residuals",
     "Schedule",
     "Surgery",
     "calibrated_residuals",
+    "fit_closed_form",
+    "fit_deep_closed_form",
+    "fit_deep_surgery",
     "fit_surgery",
     "load_residuals",
     "load_surgery",

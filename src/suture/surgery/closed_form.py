@@ -1,26 +1,50 @@
 """Surgery without an optimiser: reduced-rank ridge regression of what the merged network misses on what it has."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import add
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from suture.errors import DataError, InvalidHyperparameter
-from suture.surgery.module import Correction
+from suture.errors import InvalidHyperparameter
+from suture.surgery.module import Correction, Surgery
+from suture.surgery.pairs import Pair, check_pairs
+from suture.types import Progress, no_progress
 
 SHRINKAGES = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""What cross-validation chooses from, in shares of the inputs' mean variance."""
-
-FOLDS = 4
+"""What cross-validation chooses from, as shares of the inputs' mean variance."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class ClosedForm:
+    """What a closed form is told: the highest rank, and the shrinkages and folds of its cross-validation.
+
+    Rank 0 only moves the mean. A single shrinkage is taken as it is.
+    Raises :class:`InvalidHyperparameter` for a negative rank, shrinkages that are not positive, or fewer than two folds.
+    """
+
+    rank: int = 16
+    shrinkages: Sequence[float] = SHRINKAGES
+    folds: int = 4
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise InvalidHyperparameter(f"rank must be at least 0, not {self.rank}")
+        if not self.shrinkages or not all(math.isfinite(value) and value > 0 for value in self.shrinkages):
+            raise InvalidHyperparameter(f"shrinkages must be positive numbers, at least one, not {list(self.shrinkages)}")
+        if self.folds < 2:
+            raise InvalidHyperparameter(f"folds must be at least 2, not {self.folds}")
+
+
+@dataclass(frozen=True)
 class Moments:
     """First and second moments of rows X (merged) and Y (expert), both (n, k), as sums in float64; rows come in any portions.
 
-    Memory: 2k² numbers, whatever n. Of YᵀY only the trace is needed.
+    Memory: 2k² numbers, whatever n. Of YᵀY nothing is needed.
     """
 
     count: int
@@ -28,31 +52,123 @@ class Moments:
     y: Float64[Tensor, " k"]
     xx: Float64[Tensor, "k k"]
     xy: Float64[Tensor, "k k"]
-    yy: Float64[Tensor, ""]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "n k"], y: Float[Tensor, "n k"]) -> "Moments":
+        """Return the moments of some rows."""
+        x, y = x.double(), y.double()
+        return cls(len(x), x.sum(dim=0), y.sum(dim=0), x.T @ x, x.T @ y)
 
     @classmethod
     def zero(cls, width: int) -> "Moments":
         """Return the moments of no rows."""
-        square = (width, width)
-        parts = (torch.zeros(size, dtype=torch.float64) for size in ((width,), (width,), square, square, ()))
-        return cls(0, *parts)
-
-    def add(self, x: Float[Tensor, "n k"], y: Float[Tensor, "n k"]) -> None:
-        """Add rows; one row is a rank-one update."""
-        x, y = x.double(), y.double()
-        self.count += len(x)
-        self.x += x.sum(dim=0)
-        self.y += y.sum(dim=0)
-        self.xx.addmm_(x.T, x)
-        self.xy.addmm_(x.T, y)
-        self.yy += (y * y).sum()
+        return cls.of(*torch.zeros(2, 0, width))
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(*(mine + theirs for mine, theirs in zip(_parts(self), _parts(other), strict=True)))
+        return Moments(self.count + other.count, self.x + other.x, self.y + other.y, self.xx + other.xx, self.xy + other.xy)
 
     def __sub__(self, other: "Moments") -> "Moments":
-        return Moments(*(mine - theirs for mine, theirs in zip(_parts(self), _parts(other), strict=True)))
+        return Moments(self.count - other.count, self.x - other.x, self.y - other.y, self.xx - other.xx, self.xy - other.xy)
+
+    @property
+    def means(self) -> tuple[Float64[Tensor, " k"], Float64[Tensor, " k"]]:
+        """The means μ of X and ν of Y."""
+        return self.x / self.count, self.y / self.count
+
+    @property
+    def covariances(self) -> tuple[Float64[Tensor, "k k"], Float64[Tensor, "k k"]]:
+        """The covariance of X, and that of X with the residual R = Y − X."""
+        mu, nu = self.means
+        xx = self.xx / self.count - torch.outer(mu, mu)
+        return xx, self.xy / self.count - torch.outer(mu, nu) - xx
 
 
-def _parts(moments: Moments) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return moments.count, moments.x, moments.y, moments.xx, moments.xy, moments.yy
+@dataclass(frozen=True)
+class Regression:
+    """ŷ = ν + (x − μ)(I + P Vᵀ), P = B V: its columns go from the component that explains most to the one that explains least.
+
+    B is the ridge regression of R on X; V, orthonormal, are the leading eigenvectors of Bᵀ (C + λI) B, C the covariance of X: of all
+    matrices of that rank, B V Vᵀ is the best for the penalised objective (reduced-rank regression, Izenman, 1975).
+    """
+
+    mu: Float64[Tensor, " k"]
+    nu: Float64[Tensor, " k"]
+    P: Float64[Tensor, "k r"]
+    V: Float64[Tensor, "k r"]
+
+    def correction(self) -> Correction:
+        """Return it as a correction in float32: X̂ = X − (X W_downᵀ) W_upᵀ + b with W_down = Pᵀ, W_up = −V, b = ν − μ − V Pᵀ μ."""
+        shift = self.nu - self.mu - self.V @ (self.P.T @ self.mu)
+        return Correction(self.P.T.float().contiguous(), -self.V.float(), shift.float(), activation="none")
+
+    def gains(self, moments: Moments) -> Float64[Tensor, " r"]:
+        """Return by how much each component lowers the mean squared error on other rows than those it was fitted on.
+
+        V is orthonormal, so the error is a sum over components: any lower rank is judged at once.
+        """
+        xx, xr = moments.covariances
+        mu, nu = moments.means
+        missing = (nu - self.nu - mu + self.mu) @ self.V
+        given = (mu - self.mu) @ self.P
+        return (self.P * (2 * xr @ self.V - xx @ self.P)).sum(dim=0) + missing.square() - (missing - given).square()
+
+    def cut(self, rank: int) -> "Regression":
+        """Return its first components only."""
+        return Regression(self.mu, self.nu, self.P[:, :rank], self.V[:, :rank])
+
+
+def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Iterator[Regression]:
+    """Yield the reduced-rank ridge regression for every shrinkage: λ is that share of the mean variance of X."""
+    (mu, nu), (xx, xr) = moments.means, moments.covariances
+    variances, basis = torch.linalg.eigh(xx)
+    variances = variances.clamp(min=0)
+    rotated = basis.T @ xr
+    for shrinkage in shrinkages:
+        # Where nothing varies any λ will do, but for zero.
+        scale = variances + (shrinkage * variances.mean()).clamp(min=torch.finfo(torch.float64).tiny)
+        whitened = rotated / scale.sqrt()[:, None]
+        V = torch.linalg.eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
+        yield Regression(mu, nu, basis @ (rotated / scale[:, None] @ V), V)
+
+
+def solve(folds: Sequence[Moments], settings: ClosedForm) -> tuple[Regression, float]:
+    """Return the regression on all folds together, and its shrinkage: that and the rank, up to ``settings.rank``, as cross-validation says.
+
+    Folds without rows are left out; one that is left alone gets the strongest shrinkage.
+    """
+    filled = [fold for fold in folds if fold.count]
+    *_, total = accumulate(filled, add)
+    rank = min(settings.rank, len(total.x))
+    if len(settings.shrinkages) == 1 or len(filled) < 2:
+        shrinkage = max(settings.shrinkages)
+        return next(regressions(total, rank, [shrinkage])), shrinkage
+    gains = torch.zeros(len(settings.shrinkages), rank + 1, dtype=torch.float64)
+    for fold in filled:
+        for place, found in enumerate(regressions(total - fold, rank, settings.shrinkages)):
+            gains[place, 1:] += fold.count * found.gains(fold)
+    place, best = divmod(int(gains.cumsum(dim=1).argmax()), rank + 1)
+    shrinkage = settings.shrinkages[place]
+    return next(regressions(total, best, [shrinkage])), shrinkage
+
+
+def fit_closed_form(calibration: Mapping[str, Pair], settings: ClosedForm | None = None, progress: Progress = no_progress) -> Surgery:
+    """Return the corrections that bring the merged representations to the experts' in the sense of least squares.
+
+    ``calibration`` maps each task to its representations under the merged backbone and under the expert, row by row of the same
+    unlabelled inputs; every fourth row (``settings.folds``) is a fold of the cross-validation. There is no learning rate, no start and
+    no seed. ``progress`` counts tasks.
+
+    Raises :class:`suture.errors.DataError` for no samples, or representations that do not belong together.
+
+    >>> z = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    >>> surgery = fit_closed_form({"half": (z, 0.5 * z + 1)}, ClosedForm(rank=8))
+    >>> bool((surgery("half", z) - 0.5 * z - 1).abs().mean() < 0.01)
+    True
+    """
+    check_pairs(calibration)
+    settings, final = settings or ClosedForm(), {}
+    for task, (merged, expert) in calibration.items():
+        folds = [Moments.of(merged[first :: settings.folds], expert[first :: settings.folds]) for first in range(settings.folds)]
+        final[task] = solve(folds, settings)[0].correction()
+        progress(1)
+    return Surgery(final)

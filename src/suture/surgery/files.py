@@ -29,6 +29,8 @@ class Origin:
     """The digest of the merged weights."""
     kind: str = "surgery"
     """The procedure that fitted it."""
+    rank: int = 0
+    """The rank that was asked for; 0 where that is not known. A closed form may have done with less."""
 
 
 def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> None:
@@ -91,7 +93,9 @@ def _read(file: Path, tensors: Weights, prefix: str, activation: Activation) -> 
     if not fits or (shift is not None and shift != TensorSpec(down.shape[1:], down.dtype)):
         told = " and ".join(str(list(spec.shape)) for spec in (down, up, shift) if spec is not None)
         raise CorruptCheckpoint(f"{file} is not a whole surgery file: {prefix!r} has {told}; expected (r, k) and (k, r), of one precision")
-    return Correction(tensors[names[0]], tensors[names[1]], None if shift is None else tensors[names[2]], activation)
+    # Copies: a surgery outlives its file, which may be replaced.
+    parts = [tensors[name].clone() for name in names if name in tensors.specs]
+    return Correction(parts[0], parts[1], parts[2] if len(parts) > 2 else None, activation)
 
 
 def _check_whole(file: Path, final: dict[str, Correction], blocks: dict[str, dict[int, Correction]]) -> None:
@@ -110,10 +114,17 @@ def read_origin(file: Path) -> Origin | None:
     open_checkpoint(file)  # says what is wrong with a file that is none
     told = _metadata(file)
     names = [each.name for each in fields(Origin)]
-    if not told.keys() & set(names):
+    if not told.keys() & set(names) - {"rank"}:
         return None
     try:
-        return Origin(told["calibration"], int(told["samples"]), int(told["seed"]), told["backbone"], told.get("kind", "surgery"))
+        return Origin(
+            told["calibration"],
+            int(told["samples"]),
+            int(told["seed"]),
+            told["backbone"],
+            told.get("kind", "surgery"),
+            int(told.get("rank", 0)),
+        )
     except (KeyError, ValueError) as error:
         raise CorruptCheckpoint(f"{file} does not say how it was fitted: expected {', '.join(names)} in its metadata") from error
 

@@ -9,22 +9,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from suture.errors import DataError
 from suture.randomness import generator_for, shuffled_rows
 from suture.surgery.module import Correction, Surgery, operate, start_of_fit
+from suture.surgery.pairs import Pair, check_pairs
 from suture.surgery.resuming import State, identity_of, read_state, write_state
-from suture.surgery.schedule import Schedule
+from suture.surgery.schedule import Schedule, split_held_out
 from suture.types import Progress, no_progress
-
-Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
-"""One task's calibration representations, shape (N_t, k): of the merged backbone, of the expert."""
 
 Watch = Callable[[int, Surgery], None]
 """Called with the number of iterations done and the modules as they are then."""
 
 EPSILON = 1e-8
-LEAST_HELD_OUT, MOST_HELD_OUT = 8, 512
-"""Fewer samples say too little to be worth taking from the training; more tell nothing new, but take time at every look."""
 SAVE_EVERY = 100
 """Iterations after which a fit that is to be resumable writes its state."""
 
@@ -54,7 +49,7 @@ def fit_surgery(
     With ``resume`` the state is written to that file every 100 iterations; a fit that was killed goes on from there to the same
     bits, and calls ``watch`` only for the looks to come. The file is removed at the end.
 
-    Raises :class:`DataError` for no samples, or representations that do not belong together; with ``resume``
+    Raises :class:`suture.errors.DataError` for no samples, or representations that do not belong together; with ``resume``
     :class:`suture.errors.OutputExists` when the file is of another fit (other samples, schedule or seed) or of something else,
     :class:`suture.errors.CorruptCheckpoint` when it is spoilt and :class:`suture.errors.OutputError` when it cannot be written.
 
@@ -113,10 +108,10 @@ class _Fit:
     @classmethod
     def of(cls, calibration: Mapping[str, Pair], schedule: Schedule, seed: int) -> tuple["_Fit", State]:
         """Return it with the start of the fit."""
-        width, generators = _check(calibration), [generator_for(seed, task) for task in calibration]
+        width, generators = check_pairs(calibration), [generator_for(seed, task) for task in calibration]
         starts = [start_of_fit(width, schedule.rank, own) for own in generators]
         state = State.of(torch.stack([start.down for start in starts]), torch.stack([start.up for start in starts]))
-        parts = [_split(len(pair[0]), schedule, generator_for(seed, task, "held-out")) for task, pair in calibration.items()]
+        parts = [split_held_out(len(pair[0]), schedule, generator_for(seed, task, "held-out")) for task, pair in calibration.items()]
         pairs = zip(calibration.values(), parts, strict=True)
         chosen = [[(merged[rows].float(), expert[rows].float()) for rows in part] for (merged, expert), part in pairs]
         train, held = zip(*chosen, strict=True)
@@ -190,32 +185,6 @@ def _adam_step(
         mean.lerp_(own, 1 - first)
         square.mul_(second).addcmul_(own, own, value=1 - second)
         value.addcdiv_(rate * mean, square.sqrt().div_(root).add_(EPSILON))
-
-
-def _check(calibration: Mapping[str, Pair]) -> int:
-    """Return the common width; the representations must be non-empty, finite and of like shape."""
-    widths = {z.shape[1] for pair in calibration.values() for z in pair}
-    if len(widths) != 1:
-        raise DataError(f"surgery needs representations of one width; found {sorted(widths) or 'none'}")
-    for task, (merged, expert) in calibration.items():
-        if len(merged) == 0 or merged.shape != expert.shape:
-            raise DataError(
-                f"task {task!r}: {len(merged)} merged and {len(expert)} expert representations; expected the same inputs, at least one"
-            )
-        if not bool(merged.isfinite().all() and expert.isfinite().all()):
-            raise DataError(f"task {task!r}: the calibration representations hold NaN or Inf")
-    return widths.pop()
-
-
-def _split(size: int, schedule: Schedule, generator: torch.Generator) -> tuple[Int[Tensor, " n"], Int[Tensor, " h"]]:
-    """Return the rows to train on and those to look at: all, where too few would be held out; none, where none is wanted."""
-    if not schedule.held_out:
-        return torch.arange(size), torch.arange(0)
-    held = min(int(schedule.held_out * size), MOST_HELD_OUT)
-    if held < LEAST_HELD_OUT:
-        return torch.arange(size), torch.arange(size)
-    order = torch.randperm(size, generator=generator)
-    return order[held:], order[:held]
 
 
 def _batches(sizes: Sequence[int], schedule: Schedule, generators: Sequence[torch.Generator]) -> Iterator[Int[Tensor, "s t b"]]:

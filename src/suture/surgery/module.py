@@ -122,9 +122,9 @@ class Surgery:
 
 
 def operate(
-    z: Float[Tensor, "*t n k"], down: Float[Tensor, "*t r k"], up: Float[Tensor, "*t k r"], activation: Activation = "relu"
-) -> Float[Tensor, "*t n k"]:
-    """Return Z − W_up φ(W_down Z) for one task or for a stack of tasks (Eq. 3); a row is a sample."""
+    z: Float[Tensor, "*s n k"], down: Float[Tensor, "*t r k"], up: Float[Tensor, "*t k r"], activation: Activation = "relu"
+) -> Float[Tensor, "*s n k"]:
+    """Return Z − W_up φ(W_down Z) for one task, or for a stack of tasks with s = t (Eq. 3); a row is a sample, or a token."""
     hidden = z @ down.mT
     return z - (torch.relu(hidden) if activation == "relu" else hidden) @ up.mT
 

@@ -3,7 +3,14 @@
 import math
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 from suture.errors import InvalidHyperparameter
+
+LEAST_HELD_OUT, MOST_HELD_OUT = 8, 512
+"""Fewer samples say too little to be worth taking from the training; more tell nothing new, but take time at every look."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +102,14 @@ class Schedule:
     def iterations_for(self, samples: int) -> int:
         """Return the most iterations that a task of so many samples takes."""
         return math.ceil(samples / self.batch_size) if self.one_pass else self.iterations
+
+
+def split_held_out(size: int, schedule: Schedule, generator: torch.Generator) -> tuple[Int[Tensor, " n"], Int[Tensor, " h"]]:
+    """Return the rows to train on and those to look at: all, where too few would be held out; none, where none is wanted."""
+    if not schedule.held_out:
+        return torch.arange(size), torch.arange(0)
+    held = min(int(schedule.held_out * size), MOST_HELD_OUT)
+    if held < LEAST_HELD_OUT:
+        return torch.arange(size), torch.arange(size)
+    order = torch.randperm(size, generator=generator)
+    return order[held:], order[:held]

