@@ -24,6 +24,7 @@ from suture.experiment import Recipe, pipeline
 from suture.experiment.pipeline import Representations
 from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
+from suture.surgery import Surgery
 from suture.surgery.sites import bias_by_block
 from suture.types import silent
 
@@ -43,6 +44,8 @@ PROCEDURES: list[tuple[dict[str, Any], list[int]]] = [
     ({"procedure": "deep_closed_form"}, THREE),
     (REFINED, THREE),
     ({"procedure": "surgery_v2"}, ONE),
+    ({"procedure": "low_rank_residual"}, ONE),
+    ({"procedure": "calibrated_residual"}, THREE),
 ]
 RANKS, SAMPLES = [4, 16, 64], [512]
 LOOKED_AT = 200
@@ -88,12 +91,12 @@ def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
         setting, recipe, recipe.surgery[0], cell.merge, merged, representations, cell.seeds, progress_stage
     ):
         seconds.append(time.perf_counter() - started)
-        after = representations.after(fitted.surgery, cell.merge, merged, "test")
+        after = representations.after(fitted.operation, cell.merge, merged, "test")
         about = pipeline.operated_model(cell.merge, fitted)
-        records += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.surgery)
-        if fitted.surgery.deep and not blocks:
+        records += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.operation)
+        if isinstance(fitted.operation, Surgery) and fitted.operation.deep and not blocks:
             for task in setting.tasks:
-                corrections = [correction for _, correction in fitted.surgery.sites(task.name)]
+                corrections = [correction for _, correction in fitted.operation.sites(task.name)]
                 texts = list(task.split("test").texts[:LOOKED_AT])
                 both = setting.backbone(merged), setting.backbone(setting.experts[task.name])
                 blocks.append(bias_by_block(*both, texts, corrections))

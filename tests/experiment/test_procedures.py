@@ -4,23 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import suture
 from suture.backbones import TextBackbone
 from suture.errors import InvalidRecipe
-from suture.evaluation import Model
+from suture.evaluation import Model, Results
 from suture.experiment import measure_only, read_recipe, run
 from suture.experiment.procedures import DeepClosedFormSurgery, PaperSurgery
 from suture.representation import encode, representation_bias
 from suture.surgery import Schedule, read_origin
 
-FOUR = [
+ALL = [
     {"rank": 4, "iterations": 20},
     {"procedure": "closed_form", "rank": 4},
     {"procedure": "deep_closed_form", "rank": 3, "refine": 4},
     {"procedure": "surgery_v2", "rank": 2, "steps": 3},
+    {"procedure": "low_rank_residual", "rank": 1},
+    {"procedure": "calibrated_residual", "rank": 16},
 ]
 
 
@@ -32,17 +33,19 @@ def edit(recipe_file: Path, **changes: object) -> Path:
 def test_one_or_several_named_or_not(recipe_file: Path) -> None:
     for given in ({"rank": 4}, [{"rank": 4}], [{"procedure": "surgery", "rank": 4}]):
         assert read_recipe(edit(recipe_file, surgery=given)).surgery == [PaperSurgery(rank=4)]
-    assert [each.label for each in read_recipe(edit(recipe_file, surgery=FOUR)).surgery] == [
+    assert [each.label for each in read_recipe(edit(recipe_file, surgery=ALL)).surgery] == [
         "surgery",
         "closed_form",
         "deep_closed_form",
         "surgery_v2",
+        "low_rank_residual",
+        "calibrated_residual",
     ]
     assert read_recipe(edit(recipe_file, surgery="deep_closed_form")).surgery == [DeepClosedFormSurgery(procedure="deep_closed_form")]
 
 
 def test_a_recipe_that_is_written_reads_the_same(recipe_file: Path) -> None:
-    recipe = read_recipe(edit(recipe_file, surgery=FOUR))
+    recipe = read_recipe(edit(recipe_file, surgery=ALL))
     written = yaml.safe_dump(recipe.model_dump(mode="json"))
     recipe_file.write_text(written)
     assert read_recipe(recipe_file) == recipe
@@ -58,7 +61,7 @@ def test_schedules_are_those_of_the_fit() -> None:
 @pytest.mark.parametrize(
     ("surgery", "message"),
     [
-        ({"procedure": "open_heart"}, "no such procedure; expected surgery, closed_form, deep_closed_form or surgery_v2"),
+        ({"procedure": "open_heart"}, "no such procedure; expected surgery, closed_form, deep_closed_form, surgery_v2, low_rank"),
         ([{"procedure": "closed_form", "iterations": 3}], r"unknown key 'surgery.0.iterations'"),
         ([{"procedure": "closed_form", "rank": -1}], r"'surgery.0.rank'"),
         ([{"rank": 4}, {"rank": 4, "iterations": 7}], "must differ from one another: surgery of rank 4, surgery of rank 4"),
@@ -72,17 +75,32 @@ def test_what_is_refused(recipe_file: Path, surgery: Any, message: str) -> None:
 
 
 def test_every_procedure_in_one_experiment(recipe_file: Path, experts: dict[str, Path], tmp_path: Path) -> None:
-    recipe = read_recipe(edit(recipe_file, surgery=FOUR, merges=["weight_averaging"], seeds=[1]))
+    recipe = read_recipe(edit(recipe_file, surgery=ALL, merges=["weight_averaging"], seeds=[1]))
     out = tmp_path / "out"
     results = run(recipe, out).results
     found = {model.surgery: model for model in results.operated("weight_averaging")}
-    assert {label: model.rank for label, model in found.items()} == {"surgery": 4, "closed_form": 4, "deep_closed_form": 3, "surgery_v2": 2}
+    assert {label: model.rank for label, model in found.items()} == {each.get("procedure", "surgery"): each["rank"] for each in ALL}
     before = results.spread(Model("weight_averaging"), "bias_mean_abs")
     assert before is not None
-    for label in ("surgery", "closed_form", "deep_closed_form"):
+    for label in ("surgery", "closed_form", "deep_closed_form", "calibrated_residual"):
         after = results.spread(found[label], "bias_mean_abs")
         assert after is not None
         assert after.mean < before.mean
+    check_deep(out, results, experts["pets"])
+    for number, label in ((3, "deep_closed_form"), (6, "calibrated_residual")):
+        file = out / "surgery" / f"weight_averaging-{number}-{label}-seed1.safetensors"
+        again = measure_only(recipe, out / "merged" / "weight_averaging", file)
+        (operated,) = [model for model in again.models if model.operated]
+        for metric in ("accuracy", "bias_l1", "parameters"):
+            one, other = again.spread(operated, metric, "pets"), results.spread(found[label], metric, "pets")
+            assert one is not None
+            assert other is not None
+            assert one.mean == pytest.approx(other.mean, rel=1e-6)
+    assert "deep_closed_form, rank 3" in (out / "table.md").read_text()
+
+
+def check_deep(out: Path, results: Results, expert: Path) -> None:
+    """Check what the experiment tells of deep surgery against its file and an encoding of one's own."""
     file = out / "surgery" / "weight_averaging-3-deep_closed_form-seed1.safetensors"
     surgery, origin = suture.load_surgery(file), read_origin(file)
     assert origin is not None
@@ -90,15 +108,7 @@ def test_every_procedure_in_one_experiment(recipe_file: Path, experts: dict[str,
     merged = TextBackbone.open(out / "merged" / "weight_averaging", "mean", 16)
     task, texts = "pets", ["the cat is so", "a dog it is not"]
     z = surgery(task, encode(merged, texts, corrections=surgery.blocks_of(task)))
-    expert = encode(TextBackbone.open(experts[task], "mean", 16), texts)
-    assert representation_bias(z, expert).l1 < representation_bias(encode(merged, texts), expert).l1
-    assert results.spread(found["deep_closed_form"], "parameters", task).mean == surgery.parameters(task)  # type: ignore[union-attr]
-    again = measure_only(recipe, out / "merged" / "weight_averaging", file)
-    (operated,) = [model for model in again.models if model.operated]
-    for metric in ("accuracy", "bias_l1", "parameters"):
-        one, other = again.spread(operated, metric, task), results.spread(found["deep_closed_form"], metric, task)
-        assert one is not None
-        assert other is not None
-        assert one.mean == pytest.approx(other.mean, rel=1e-6)
-    assert "deep_closed_form, rank 3" in (out / "table.md").read_text()
-    assert torch.equal(z, surgery(task, encode(merged, texts, corrections=surgery.blocks_of(task))))
+    target = encode(TextBackbone.open(expert, "mean", 16), texts)
+    assert representation_bias(z, target).l1 < representation_bias(encode(merged, texts), target).l1
+    told = {record.value for record in results.records if (record.surgery, record.metric, record.task) == (origin.kind, "parameters", task)}
+    assert told == {surgery.parameters(task)}

@@ -21,7 +21,7 @@ from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
 from suture.merging.method import SEED
 from suture.randomness import generator_for
 from suture.representation import encode, encode_cached, representation_bias
-from suture.surgery import Origin, Surgery
+from suture.surgery import Operation, Origin, Surgery
 from suture.task_vector import TaskVector
 from suture.tasks import Split
 from suture.training import fine_tune
@@ -34,9 +34,9 @@ SPLIT_OF: dict[Mode, str] = {"held-out": "calibration", "transductive": "test"}
 
 
 class Fitted(NamedTuple):
-    """A surgery, and how it came about."""
+    """What is to be done to a merged model, and how it came about."""
 
-    surgery: Surgery
+    operation: Operation
     origin: Origin
 
 
@@ -56,15 +56,18 @@ class Representations:
         """Return each task's representations under its own expert."""
         return self._encode(INDIVIDUAL, self.setting.experts, split)
 
-    def after(self, surgery: Surgery, model: str, weights: Weights, split: str) -> Encoded:
-        """Return each task's representations after surgery; deep surgery takes a forward pass of its own for every task."""
-        if not surgery.deep:
-            return {task: surgery(task, z) for task, z in self.shared(model, weights, split).items()}
-        backbone, splits = self.setting.backbone(weights), {task.name: task.split(split) for task in self.setting.tasks}
-        encoded = {}
+    def after(self, operation: Operation, model: str, merged: Checkpoint, split: str) -> Encoded:
+        """Return each task's representations after an operation; all but surgery at the end takes a forward pass of its own per task."""
+        if isinstance(operation, Surgery) and not operation.deep:
+            return {task: operation(task, z) for task, z in self.shared(model, merged, split).items()}
+        splits = {task.name: task.split(split) for task in self.setting.tasks}
+        backbone, encoded = self.setting.backbone(merged), {}
         with self.stage(f"Encoding {split}: {model} after surgery", sum(map(len, splits.values()))) as progress:
             for task, part in splits.items():
-                encoded[task] = surgery(task, encode(backbone, part.texts, progress, surgery.blocks_of(task)))
+                if isinstance(operation, Surgery):
+                    encoded[task] = operation(task, encode(backbone, part.texts, progress, operation.blocks_of(task)))
+                else:
+                    encoded[task] = encode(self.setting.backbone(operation.weights(task, merged)), part.texts, progress)
         return encoded
 
     def known(self, model: str, split: str) -> Encoded:
@@ -174,11 +177,11 @@ def fit_surgeries(
     mode, sizes = recipe.calibration.mode, calibration_sizes(setting, recipe)
     for seed in seeds:
         patient = _patient(setting, recipe, model, merged, representations, seed)
-        if not procedure.deep:
+        if procedure.encodes:
             _ = patient.pairs  # encoding has a bar of its own
         with stage(f"Operating on {model}: {procedure.label}", procedure.effort(patient)) as progress:
-            surgery = procedure.fit(patient, seed, progress)
-        yield Fitted(surgery, Origin(mode, max(sizes.values()), seed, merged.digest, procedure.label, procedure.rank))
+            operation = procedure.fit(patient, seed, progress)
+        yield Fitted(operation, Origin(mode, max(sizes.values()), seed, merged.digest, procedure.label, procedure.rank))
 
 
 def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int) -> Patient:
@@ -220,13 +223,13 @@ def merged_model(setting: Setting, recipe: Recipe, method: MergingMethod) -> Mod
 
 def operated_model(merge: str, fitted: Fitted) -> Model:
     """Return what the tables call a merge after surgery."""
-    return Model(merge, fitted.origin.kind, fitted.origin.rank or fitted.surgery.rank, fitted.origin.calibration, fitted.origin.samples)
+    return Model(merge, fitted.origin.kind, fitted.origin.rank or fitted.operation.rank, fitted.origin.calibration, fitted.origin.samples)
 
 
 def measure(
-    setting: Setting, model: Model, seed: int, test: Encoded, expert: Encoded | None = None, surgery: Surgery | None = None
+    setting: Setting, model: Model, seed: int, test: Encoded, expert: Encoded | None = None, operation: Operation | None = None
 ) -> list[Record]:
-    """Return one model's accuracy on every task and, where they are given, its bias against the experts and a surgery's parameters."""
+    """Return one model's accuracy on every task and, where they are given, its bias against the experts and an operation's parameters."""
     records = []
     for task in setting.tasks:
         z = test[task.name]
@@ -234,7 +237,7 @@ def measure(
         if expert is not None:
             bias = representation_bias(z, expert[task.name])
             values |= {"bias_l1": bias.l1, "bias_mean_abs": bias.mean_abs}
-        if surgery is not None:
-            values["parameters"] = float(surgery.parameters(task.name))
+        if operation is not None:
+            values["parameters"] = float(operation.parameters(task.name))
         records += [Record(setting.name, *model, seed, task.name, metric, value) for metric, value in values.items()]
     return records

@@ -13,14 +13,18 @@ from suture.backbones import TextBackbone
 from suture.experiment.strict import Strict
 from suture.surgery import (
     ClosedForm,
+    Operation,
     Schedule,
     Surgery,
+    calibrated_residuals,
     fit_closed_form,
     fit_deep_closed_form,
     fit_deep_surgery,
     fit_surgery,
+    low_rank_residuals,
 )
 from suture.surgery.pairs import Pair
+from suture.surgery.residual import tensors_of_blocks
 from suture.types import Progress
 
 
@@ -48,8 +52,8 @@ class Patient:
 class Procedure(Strict):
     """One way to fit surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
 
-    deep: ClassVar[bool] = False
-    """Whether it corrects after every block: such a surgery takes a forward pass of its own per task."""
+    encodes: ClassVar[bool] = True
+    """Whether it looks at final representations, which are computed before."""
 
     procedure: str
     rank: int
@@ -74,8 +78,8 @@ class Procedure(Strict):
         """Return what the progress of a fit counts up to."""
 
     @abstractmethod
-    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
-        """Return the fitted surgery."""
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
+        """Return what is to be done."""
 
 
 class PaperSurgery(Procedure):
@@ -139,7 +143,7 @@ class ClosedFormSurgery(Procedure):
 class DeepClosedFormSurgery(Procedure):
     """Corrections after every block and at the end, solved for in forward order, and refined by gradient if asked for."""
 
-    deep: ClassVar[bool] = True
+    encodes: ClassVar[bool] = False
 
     procedure: Literal["deep_closed_form"]
     rank: int = Field(16, ge=0)
@@ -174,7 +178,7 @@ class DeepClosedFormSurgery(Procedure):
 class DeepSurgery(Procedure):
     """SurgeryV2 by gradient; see :func:`suture.surgery.fit_deep_surgery`."""
 
-    deep: ClassVar[bool] = True
+    encodes: ClassVar[bool] = False
 
     procedure: Literal["surgery_v2"]
     schedule: Literal["reference", "default"] = "reference"
@@ -211,6 +215,51 @@ class DeepSurgery(Procedure):
         )
 
 
+class ResidualProcedure(Procedure):
+    """The rivals of surgery: low-rank changes of the blocks' weights."""
+
+    encodes: ClassVar[bool] = False
+
+    rank: int = Field(4, ge=0)
+
+
+class LowRankResidual(ResidualProcedure):
+    """Changes that need no data; see :func:`suture.surgery.low_rank_residuals`."""
+
+    procedure: Literal["low_rank_residual"]
+
+    def told(self) -> str:
+        """Tell the rank."""
+        return f"rank {self.rank} of what every matrix misses"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of tensors of all tasks."""
+        return len(patient.texts) * len(tensors_of_blocks(patient.merged))
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
+        """Decompose what the merged weights miss of every expert."""
+        experts = {task: patient.expert_of(task).weights for task in patient.texts}
+        return low_rank_residuals(patient.merged.weights, experts, tensors_of_blocks(patient.merged), self.rank, progress)
+
+
+class CalibratedResidual(ResidualProcedure):
+    """Changes as the activations on the calibration texts want them; see :func:`suture.surgery.calibrated_residuals`."""
+
+    procedure: Literal["calibrated_residual"]
+
+    def told(self) -> str:
+        """Tell the rank."""
+        return f"rank {self.rank} of what every matrix misses, weighed by activations"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs that pass a block."""
+        return patient.samples * patient.merged.blocks.depth
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
+        """Decompose what the merged weights miss of every expert, weighed."""
+        return calibrated_residuals(patient.texts, patient.merged, patient.expert_of, self.rank, progress=progress)
+
+
 def _listed(value: object) -> object:
     """Take one procedure for a list of one, and the paper's where none is named."""
     if isinstance(value, Mapping):
@@ -228,16 +277,26 @@ def _procedure_of(value: object) -> object:
     return value.get("procedure") if isinstance(value, Mapping) else getattr(value, "procedure", None)
 
 
-PROCEDURES: tuple[type[Procedure], ...] = (PaperSurgery, ClosedFormSurgery, DeepClosedFormSurgery, DeepSurgery)
+PROCEDURES: tuple[type[Procedure], ...] = (
+    PaperSurgery,
+    ClosedFormSurgery,
+    DeepClosedFormSurgery,
+    DeepSurgery,
+    LowRankResidual,
+    CalibratedResidual,
+)
 AnyProcedure = Annotated[
     Annotated[PaperSurgery, Tag("surgery")]
     | Annotated[ClosedFormSurgery, Tag("closed_form")]
     | Annotated[DeepClosedFormSurgery, Tag("deep_closed_form")]
-    | Annotated[DeepSurgery, Tag("surgery_v2")],
+    | Annotated[DeepSurgery, Tag("surgery_v2")]
+    | Annotated[LowRankResidual, Tag("low_rank_residual")]
+    | Annotated[CalibratedResidual, Tag("calibrated_residual")],
     Discriminator(
         _procedure_of,
         custom_error_type="unknown_procedure",
-        custom_error_message="there is no such procedure; expected surgery, closed_form, deep_closed_form or surgery_v2",
+        custom_error_message="there is no such procedure; expected surgery, closed_form, deep_closed_form, surgery_v2, "
+        "low_rank_residual or calibrated_residual",
     ),
 ]
 Procedures = Annotated[list[AnyProcedure], Field(min_length=1), BeforeValidator(_listed)]

@@ -23,7 +23,7 @@ from suture.merging import MergingMethod
 from suture.report.figures import accuracy_figure, bias_figure, save_figure, tsne_figure
 from suture.report.tables import METRICS, csv_table, markdown_report, tidy_csv
 from suture.representation import project
-from suture.surgery import save_surgery
+from suture.surgery import save_operation
 from suture.types import Stage, silent
 
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
@@ -139,11 +139,11 @@ def _merge_and_operate(
         for number, procedure in enumerate(recipe.surgery, 1):
             part = "" if len(recipe.surgery) == 1 else f"-{number}-{procedure.procedure}"
             for fitted in pipeline.fit_surgeries(setting, recipe, procedure, name, merged, representations, seeds, stage):
-                save_surgery(folder / "surgery" / f"{place}{part}-seed{fitted.origin.seed}.safetensors", *fitted)
-                after = representations.after(fitted.surgery, name, merged, "test")
+                save_operation(folder / "surgery" / f"{place}{part}-seed{fitted.origin.seed}.safetensors", *fitted)
+                after = representations.after(fitted.operation, name, merged, "test")
                 shown.setdefault(model.merge, after)
                 about = pipeline.operated_model(model.merge, fitted)
-                operated += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.surgery)
+                operated += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.operation)
     return plain + operated
 
 

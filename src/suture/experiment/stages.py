@@ -19,7 +19,7 @@ from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod
 from suture.merging.method import SEED
-from suture.surgery import load_surgery, read_origin, save_surgery
+from suture.surgery import load_operation, read_origin, save_operation
 from suture.tasks import SUITES
 from suture.types import Stage, silent
 
@@ -50,19 +50,19 @@ def measure_only(
     if weights is not None and fitted is not None:
         _check_backbone(surgery, fitted, weights)
     setting = prepare(recipe, merged=weights)
-    if fitted is not None and (lost := [task.name for task in setting.tasks if task.name not in fitted.surgery.tasks]):
-        raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(fitted.surgery.tasks)}")
+    if fitted is not None and (lost := [task.name for task in setting.tasks if task.name not in fitted.operation.tasks]):
+        raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(fitted.operation.tasks)}")
     representations = Representations(setting, stage)
     with _merged(setting, recipe, weights, stage) as (model, seed, merged_weights):
         if fitted is not None:
             _check_backbone(surgery, fitted, merged_weights)
         records = baselines(setting, representations) if baselines_too else []
         test, expert = representations.shared(model.merge, merged_weights, "test"), representations.individual("test")
-        after = None if fitted is None else representations.after(fitted.surgery, model.merge, merged_weights, "test")
+        after = None if fitted is None else representations.after(fitted.operation, model.merge, merged_weights, "test")
     records += pipeline.measure(setting, model, seed, test, expert)
     if fitted is not None and after is not None:
         operated = pipeline.operated_model(model.merge, fitted)
-        records += pipeline.measure(setting, operated, fitted.origin.seed, after, expert, fitted.surgery)
+        records += pipeline.measure(setting, operated, fitted.origin.seed, after, expert, fitted.operation)
     return Results(records)
 
 
@@ -93,7 +93,7 @@ def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: boo
             (fitted,) = pipeline.fit_surgeries(
                 setting, one_seed, one_seed.surgery[0], model.merge, weights, representations, one_seed.seeds, stage
             )
-        save_surgery(file, fitted.surgery, fitted.origin)
+        save_operation(file, fitted.operation, fitted.origin)
 
 
 def _opened(merged: Path | None) -> Checkpoint | None:
@@ -101,7 +101,7 @@ def _opened(merged: Path | None) -> Checkpoint | None:
 
 
 def _open_fitted(file: Path) -> Fitted:
-    surgery, origin = load_surgery(file), read_origin(file)
+    surgery, origin = load_operation(file), read_origin(file)
     if origin is None:
         raise DataError(f"{file} does not say how it was fitted; fit it again with `suture operate`")
     return Fitted(surgery, origin)
@@ -109,7 +109,7 @@ def _open_fitted(file: Path) -> Fitted:
 
 def _is_surgery(file: Path) -> bool:
     try:
-        load_surgery(file)
+        load_operation(file)
     except CheckpointError:
         return False
     return True

@@ -7,6 +7,7 @@ from suture.surgery.files import Origin, load_surgery, read_origin, save_surgery
 from suture.surgery.fit import fit_surgery
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.online import OnlineSurgery
+from suture.surgery.operations import Operation, load_operation, save_operation
 from suture.surgery.residual import Residuals, low_rank_residuals
 from suture.surgery.residual_files import load_residuals, save_residuals
 from suture.surgery.residual_fit import calibrated_residuals
@@ -16,6 +17,7 @@ __all__ = [
     "ClosedForm",
     "Correction",
     "OnlineSurgery",
+    "Operation",
     "Origin",
     "Residuals",
     "Schedule",
@@ -25,10 +27,12 @@ __all__ = [
     "fit_deep_closed_form",
     "fit_deep_surgery",
     "fit_surgery",
+    "load_operation",
     "load_residuals",
     "load_surgery",
     "low_rank_residuals",
     "read_origin",
+    "save_operation",
     "save_residuals",
     "save_surgery",
 ]

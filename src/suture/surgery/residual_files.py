@@ -75,4 +75,6 @@ def _read(file: Path, tensors: Checkpoint, prefix: str, *, whole: bool) -> Chang
     if not fits or not (whole or (len(first.shape) == len(last.shape) == 2 and first.shape[1] == last.shape[0])):
         found = " and ".join(f"{list(tensors.specs[name].shape)} {tensors.specs[name].dtype}" for name in names)
         raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {prefix!r} has {found}; expected factors (out, r) and (r, in)")
-    return Whole(tensors[names[0]]) if whole else LowRank(tensors[names[0]], tensors[names[1]])
+    # Copies: what is read outlives its file, which may be replaced.
+    parts = [tensors[name].clone() for name in names]
+    return Whole(parts[0]) if whole else LowRank(parts[0], parts[1])
