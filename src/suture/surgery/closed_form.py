@@ -18,6 +18,8 @@ from suture.types import Progress, no_progress
 SHRINKAGES = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """What cross-validation chooses from, as shares of the inputs' mean variance."""
 
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class ClosedForm:
@@ -82,6 +84,12 @@ class Moments:
         xx = self.xx / self.count - torch.outer(mu, mu)
         return xx, self.xy / self.count - torch.outer(mu, nu) - xx
 
+    def shift_gain(self, others: "Moments") -> float:
+        """Return by how much moving the mean by ν − μ of these rows lowers the mean squared error on other rows."""
+        (mu, nu), (other_mu, other_nu) = self.means, others.means
+        wanted = other_nu - other_mu
+        return float(wanted.square().sum() - (wanted - nu + mu).square().sum())
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -95,6 +103,12 @@ class Regression:
     nu: Float64[Tensor, " k"]
     P: Float64[Tensor, "k r"]
     V: Float64[Tensor, "k r"]
+
+    @classmethod
+    def identity(cls, width: int) -> "Regression":
+        """Return the one that leaves everything as it is."""
+        nothing = torch.zeros(width, dtype=torch.float64)
+        return cls(nothing, nothing, *torch.zeros(2, width, 0, dtype=torch.float64))
 
     def correction(self) -> Correction:
         """Return it as a correction in float32: X̂ = X − (X W_downᵀ) W_upᵀ + b with W_down = Pᵀ, W_up = −V, b = ν − μ − V Pᵀ μ."""
@@ -123,9 +137,10 @@ def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Ite
     variances, basis = torch.linalg.eigh(xx)
     variances = variances.clamp(min=0)
     rotated = basis.T @ xr
+    # A variance this far below the second moment is rounding; where nothing varies at all any λ will do, but for zero.
+    least = (ROUNDING * moments.xx.diagonal().mean() / moments.count).clamp(min=torch.finfo(torch.float64).tiny)
     for shrinkage in shrinkages:
-        # Where nothing varies any λ will do, but for zero.
-        scale = variances + (shrinkage * variances.mean()).clamp(min=torch.finfo(torch.float64).tiny)
+        scale = variances + (shrinkage * variances.mean()).clamp(min=least)
         whitened = rotated / scale.sqrt()[:, None]
         V = torch.linalg.eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
         yield Regression(mu, nu, basis @ (rotated / scale[:, None] @ V), V)
@@ -134,21 +149,25 @@ def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Ite
 def solve(folds: Sequence[Moments], settings: ClosedForm) -> tuple[Regression, float]:
     """Return the regression on all folds together, and its shrinkage: that and the rank, up to ``settings.rank``, as cross-validation says.
 
-    Folds without rows are left out; one that is left alone gets the strongest shrinkage.
+    Where not even moving the mean would have helped on other folds, or there is no other fold to tell, nothing is moved. A single
+    shrinkage is taken as it is.
     """
     filled = [fold for fold in folds if fold.count]
     *_, total = accumulate(filled, add)
-    rank = min(settings.rank, len(total.x))
-    if len(settings.shrinkages) == 1 or len(filled) < 2:
-        shrinkage = max(settings.shrinkages)
-        return next(regressions(total, rank, [shrinkage])), shrinkage
-    gains = torch.zeros(len(settings.shrinkages), rank + 1, dtype=torch.float64)
-    for fold in filled:
-        for place, found in enumerate(regressions(total - fold, rank, settings.shrinkages)):
+    rank, shrinkages = min(settings.rank, len(total.x)), settings.shrinkages
+    if len(shrinkages) == 1:
+        return next(regressions(total, rank, shrinkages)), shrinkages[0]
+    gains, shift_gain = torch.zeros(len(shrinkages), rank + 1, dtype=torch.float64), 0.0
+    for fold in filled if len(filled) > 1 else []:
+        rest = total - fold
+        shift_gain += fold.count * rest.shift_gain(fold)
+        for place, found in enumerate(regressions(rest, rank, shrinkages)):
             gains[place, 1:] += fold.count * found.gains(fold)
-    place, best = divmod(int(gains.cumsum(dim=1).argmax()), rank + 1)
-    shrinkage = settings.shrinkages[place]
-    return next(regressions(total, best, [shrinkage])), shrinkage
+    sums = gains.cumsum(dim=1)
+    place, best = divmod(int(sums.argmax()), rank + 1)
+    if shift_gain + float(sums[place, best]) <= 0:
+        return Regression.identity(len(total.x)), shrinkages[place]
+    return next(regressions(total, best, [shrinkages[place]])), shrinkages[place]
 
 
 def fit_closed_form(calibration: Mapping[str, Pair], settings: ClosedForm | None = None, progress: Progress = no_progress) -> Surgery:
