@@ -85,7 +85,10 @@ def test_stages_one_by_one(recipe_file: Path, bert: Path, experts: dict[str, Pat
     assert "+ surgery" in shown
     assert "pretrained" in shown
     assert suture("operate", recipe_file, "--merged", merged, "-o", surgery, fails=5).stderr.count("exists already") == 1
-    suture("operate", recipe_file, "--merged", merged, "-o", surgery, "--replace")
+    suture("operate", recipe_file, "--merged", merged, "-o", surgery, "--replace", "--budget", "20%")
+    size = sum(tensor.numel() for tensor in base.values())
+    assert len(load_file(surgery)["pets.down"]) == int(0.2 * size) // (2 * 16)
+    assert "--budget: 'budget'" in suture("operate", recipe_file, "-o", tmp_path / "other", "--budget", "much", fails=2).stderr
 
 
 def test_mixed_precisions_need_a_dtype(

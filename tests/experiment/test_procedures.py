@@ -1,20 +1,24 @@
 """Procedures of surgery in recipes: what they run, what they are called, and what comes of them in an experiment."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import suture
 from suture.backbones import TextBackbone
 from suture.errors import InvalidRecipe
 from suture.evaluation import Model, Results
-from suture.experiment import measure_only, read_recipe, run
+from suture.experiment import Recipe, measure_only, read_recipe, run
+from suture.experiment.procedure import Patient
 from suture.experiment.procedures import DeepClosedFormSurgery, PaperSurgery
 from suture.representation import encode, representation_bias
 from suture.surgery import Schedule, read_origin
 
+GOOD = {"suite": "nlp8", "merges": ["weight_averaging"]}
 ALL = [
     {"rank": 4, "iterations": 20},
     {"procedure": "closed_form", "rank": 4},
@@ -112,3 +116,35 @@ def check_deep(out: Path, results: Results, expert: Path) -> None:
     assert representation_bias(z, target).l1 < representation_bias(encode(merged, texts), target).l1
     told = {record.value for record in results.records if (record.surgery, record.metric, record.task) == (origin.kind, "parameters", task)}
     assert told == {surgery.parameters(task)}
+
+
+def patient(bert: Path, experts: dict[str, Path]) -> Patient:
+    experts_of = {task: TextBackbone.open(folder) for task, folder in experts.items()}
+    return Patient({"pets": ["a cat"]}, TextBackbone.open(bert), experts_of.__getitem__, dict, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["surgery", "closed_form", "deep_closed_form", "surgery_v2", "low_rank_residual", "calibrated_residual"])
+def test_a_budget_is_kept_and_used_up(bert: Path, experts: dict[str, Path], name: str) -> None:
+    subject = patient(bert, experts)
+    recipe = Recipe.model_validate(GOOD | {"surgery": {"procedure": name, "budget": "25%"}})
+    chosen = recipe.surgery[0].within(subject)
+    fixed, each = chosen.cost(subject)
+    assert chosen.rank >= 1
+    assert fixed + chosen.rank * each <= 0.25 * subject.size < fixed + (chosen.rank + 1) * each
+    named = chosen.model_copy(update={"rank": min(chosen.rank, 4)})
+    texts = ["a cat is very so", "it is not a dog", "the dog"] * 4
+    ready = replace(
+        subject, texts={"pets": texts}, pairs_of=lambda: {"pets": (encode(subject.merged, texts), encode(subject.expert_of("pets"), texts))}
+    )
+    operation = named.fit(ready, 0, lambda _: None)
+    assert operation.parameters("pets") <= fixed + named.rank * each
+    if name in {"surgery", "surgery_v2", "low_rank_residual", "calibrated_residual"}:
+        assert operation.parameters("pets") == fixed + named.rank * each
+
+
+def test_a_budget_that_buys_nothing(bert: Path, experts: dict[str, Path]) -> None:
+    recipe = Recipe.model_validate(GOOD | {"surgery": {"procedure": "deep_closed_form", "budget": 0.001}})
+    with pytest.raises(InvalidRecipe, match=r"0.100% of the backbone's .* deep_closed_form of rank 1 takes 144"):
+        recipe.surgery[0].within(patient(bert, experts))
+    with pytest.raises(ValueError, match="either 'rank' or 'budget'"):
+        Recipe.model_validate(GOOD | {"surgery": {"rank": 4, "budget": 0.1}})

@@ -82,6 +82,12 @@ class TextBackbone:
             raise IncompatibleExperts(f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {wrong}")
         return model
 
+    @property
+    def width(self) -> int:
+        """The width k of the representations."""
+        config: Any = self.model.config
+        return int(config.hidden_size)
+
     @cached_property
     def names(self) -> dict[str, str]:
         """The name on disk of each of the model's parameters, by its name in the model; those that are not on disk are left out.

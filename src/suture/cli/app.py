@@ -143,12 +143,17 @@ def operate(
     recipe: RecipeFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="The surgery file to write; it appears whole or not at all.")],
     merged: Merged = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="SHARE", help="Parameters a task may cost, as a share of the backbone's: 0.5%. Decides the rank."),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it is a surgery file.")] = False,
 ) -> None:
-    """Fit the surgery of a merged model, without labels, and write it as safetensors (the recipe's first seed)."""
-    from suture.experiment import operate_only, read_recipe
+    """Fit the surgery of a merged model, without labels, and write it as safetensors (the recipe's first procedure and seed)."""
+    from suture.experiment import operate_only, read_recipe, within_budget
 
-    operate_only(read_recipe(recipe), merged, out, replace=replace, stage=console.progress_stage)
+    chosen = read_recipe(recipe) if budget is None else within_budget(read_recipe(recipe), budget)
+    operate_only(chosen, merged, out, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 
 

@@ -13,7 +13,7 @@ from suture.backbones import TextCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
-from suture.experiment.procedures import Patient, Procedure
+from suture.experiment.procedure import Patient, Procedure
 from suture.experiment.provenance import texts_digest
 from suture.experiment.recipe import Mode, Recipe
 from suture.experiment.setting import Setting
@@ -177,11 +177,12 @@ def fit_surgeries(
     mode, sizes = recipe.calibration.mode, calibration_sizes(setting, recipe)
     for seed in seeds:
         patient = _patient(setting, recipe, model, merged, representations, seed)
-        if procedure.encodes:
+        chosen = procedure.within(patient)
+        if chosen.encodes:
             _ = patient.pairs  # encoding has a bar of its own
-        with stage(f"Operating on {model}: {procedure.label}", procedure.effort(patient)) as progress:
-            operation = procedure.fit(patient, seed, progress)
-        yield Fitted(operation, Origin(mode, max(sizes.values()), seed, merged.digest, procedure.label, procedure.rank))
+        with stage(f"Operating on {model}: {procedure.label}", chosen.effort(patient)) as progress:
+            operation = chosen.fit(patient, seed, progress)
+        yield Fitted(operation, Origin(mode, max(sizes.values()), seed, merged.digest, chosen.label, chosen.rank))
 
 
 def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int) -> Patient:

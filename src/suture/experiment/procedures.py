@@ -1,16 +1,12 @@
 """The procedures of surgery that a recipe may ask for: what each is told, what it looks at, and what it fits."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from suture.backbones import TextBackbone
-from suture.experiment.strict import Strict
+from suture.experiment.procedure import Patient, Procedure
 from suture.surgery import (
     ClosedForm,
     Operation,
@@ -23,63 +19,11 @@ from suture.surgery import (
     fit_surgery,
     low_rank_residuals,
 )
-from suture.surgery.pairs import Pair
 from suture.surgery.residual import tensors_of_blocks
 from suture.types import Progress
 
-
-@dataclass(frozen=True)
-class Patient:
-    """What a procedure may look at: each task's calibration texts, and both networks."""
-
-    texts: Mapping[str, Sequence[str]]
-    merged: TextBackbone
-    expert_of: Callable[[str], TextBackbone]
-    pairs_of: Callable[[], Mapping[str, Pair]]
-    precision: torch.dtype
-
-    @cached_property
-    def pairs(self) -> Mapping[str, Pair]:
-        """Each task's representations of its texts, under the merged backbone and under its expert."""
-        return self.pairs_of()
-
-    @property
-    def samples(self) -> int:
-        """How many texts there are in all."""
-        return sum(map(len, self.texts.values()))
-
-
-class Procedure(Strict):
-    """One way to fit surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
-
-    encodes: ClassVar[bool] = True
-    """Whether it looks at final representations, which are computed before."""
-
-    procedure: str
-    rank: int
-
-    name: str | None = Field(None, min_length=1)
-
-    @property
-    def label(self) -> str:
-        """What the tables call it: its ``name``, or the procedure's.
-
-        >>> PaperSurgery(rank=4).label, PaperSurgery(iterations=100, name="short").label
-        ('surgery', 'short')
-        """
-        return self.name or self.procedure
-
-    @abstractmethod
-    def told(self) -> str:
-        """Return what a reader of the tables must know of it."""
-
-    @abstractmethod
-    def effort(self, patient: Patient) -> int:
-        """Return what the progress of a fit counts up to."""
-
-    @abstractmethod
-    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
-        """Return what is to be done."""
+MATRIX = 2
+"""The dimensions of a matrix."""
 
 
 class PaperSurgery(Procedure):
@@ -107,10 +51,14 @@ class PaperSurgery(Procedure):
             held_out=named.held_out,
         )
 
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of one module."""
+        return 0, 2 * patient.width
+
     def told(self) -> str:
         """Tell the steps."""
         most = "at most " if self.schedule == "default" else ""
-        return f"rank {self.rank}, {most}{self.fitting().steps} steps"
+        return f"{self.size}, {most}{self.fitting().steps} steps"
 
     def effort(self, patient: Patient) -> int:  # noqa: ARG002
         """Return the number of steps."""
@@ -127,9 +75,13 @@ class ClosedFormSurgery(Procedure):
     procedure: Literal["closed_form"]
     rank: int = Field(16, ge=0)
 
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of one correction with a shift."""
+        return patient.width, 2 * patient.width
+
     def told(self) -> str:
         """Tell the rank."""
-        return f"rank {self.rank}, in closed form"
+        return f"{self.size}, in closed form"
 
     def effort(self, patient: Patient) -> int:
         """Return the number of tasks."""
@@ -151,9 +103,13 @@ class DeepClosedFormSurgery(Procedure):
     """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
     refine_learning_rate: float = Field(3e-4, gt=0, allow_inf_nan=False)
 
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of a correction with a shift at every site."""
+        return patient.sites * patient.width, 2 * patient.sites * patient.width
+
     def told(self) -> str:
         """Tell the rank, and the steps after it."""
-        return f"rank {self.rank}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
+        return f"{self.size}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
 
     def refining(self) -> Schedule:
         """Return the schedule of the refinement."""
@@ -199,10 +155,14 @@ class DeepSurgery(Procedure):
             held_out=named.held_out,
         )
 
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of a module at every site."""
+        return 0, 2 * patient.sites * patient.width
+
     def told(self) -> str:
         """Tell the steps."""
         most = "at most " if self.schedule == "default" else ""
-        return f"rank {self.rank} after every block, {most}{self.steps} steps"
+        return f"{self.size} after every block, {most}{self.steps} steps"
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs of all steps."""
@@ -222,6 +182,11 @@ class ResidualProcedure(Procedure):
 
     rank: int = Field(4, ge=0)
 
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of all that is no matrix, and of the factors of all matrices."""
+        shapes = [patient.merged.weights.specs[name].shape for name in tensors_of_blocks(patient.merged)]
+        return sum(prod(shape) for shape in shapes if len(shape) != MATRIX), sum(sum(shape) for shape in shapes if len(shape) == MATRIX)
+
 
 class LowRankResidual(ResidualProcedure):
     """Changes that need no data; see :func:`suture.surgery.low_rank_residuals`."""
@@ -230,7 +195,7 @@ class LowRankResidual(ResidualProcedure):
 
     def told(self) -> str:
         """Tell the rank."""
-        return f"rank {self.rank} of what every matrix misses"
+        return f"{self.size} of what every matrix misses"
 
     def effort(self, patient: Patient) -> int:
         """Return the number of tensors of all tasks."""
@@ -249,7 +214,7 @@ class CalibratedResidual(ResidualProcedure):
 
     def told(self) -> str:
         """Tell the rank."""
-        return f"rank {self.rank} of what every matrix misses, weighed by activations"
+        return f"{self.size} of what every matrix misses, weighed by activations"
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block."""

@@ -219,6 +219,16 @@ def read_recipe(file: Path) -> Recipe:
     return anchored
 
 
+def within_budget(recipe: Recipe, budget: str) -> Recipe:
+    """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank; raises :class:`InvalidRecipe` for nonsense."""
+    first, *others = recipe.surgery
+    settings = {**first.model_dump(exclude={"rank"}, exclude_unset=True), "procedure": first.procedure, "budget": budget}
+    try:
+        return recipe.model_copy(update={"surgery": [type(first).model_validate(settings), *others]})
+    except ValidationError as error:
+        raise InvalidRecipe(f"--budget: {'; '.join(_explain(fault) for fault in error.errors())}") from error
+
+
 def _explain(fault: Any) -> str:
     # Behind a place in a list of unlike parts stands the name of the part, which is no key.
     where = ".".join(str(each) for place, each in enumerate(fault["loc"]) if not (place == 2 and fault["loc"][0] == "surgery"))

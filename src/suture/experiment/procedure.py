@@ -1,0 +1,126 @@
+"""What a procedure of surgery is in a recipe: what it may look at, how large it may be, and what it gives."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import BeforeValidator, Field, model_validator
+
+from suture.backbones import TextBackbone
+from suture.errors import InvalidRecipe
+from suture.experiment.strict import Strict
+from suture.surgery import Operation
+from suture.surgery.pairs import Pair
+from suture.types import Progress
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What a procedure may look at: each task's calibration texts, and both networks."""
+
+    texts: Mapping[str, Sequence[str]]
+    merged: TextBackbone
+    expert_of: Callable[[str], TextBackbone]
+    pairs_of: Callable[[], Mapping[str, Pair]]
+    precision: torch.dtype
+
+    @cached_property
+    def pairs(self) -> Mapping[str, Pair]:
+        """Each task's representations of its texts, under the merged backbone and under its expert."""
+        return self.pairs_of()
+
+    @property
+    def samples(self) -> int:
+        """How many texts there are in all."""
+        return sum(map(len, self.texts.values()))
+
+    @property
+    def size(self) -> int:
+        """How many parameters the backbone has."""
+        return sum(parameter.numel() for parameter in self.merged.model.parameters())
+
+    @property
+    def width(self) -> int:
+        """The width k of its representations, and of what its blocks hand on."""
+        return self.merged.width
+
+    @property
+    def sites(self) -> int:
+        """How many places deep surgery corrects: behind every block, and at the end."""
+        return self.merged.blocks.depth + 1
+
+
+def _share(value: object) -> object:
+    """Read ``0.5%`` for 0.005."""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return float(value.rstrip()[:-1]) / 100
+    return value
+
+
+class Procedure(Strict):
+    """One way to fit surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
+
+    encodes: ClassVar[bool] = True
+    """Whether it looks at final representations, which are computed before."""
+
+    procedure: str
+    rank: int
+
+    name: str | None = Field(None, min_length=1)
+    budget: Annotated[float | None, BeforeValidator(_share)] = Field(None, gt=0, le=1)
+    """In place of a rank: the share of the backbone's parameters that a task may cost, as ``0.5%`` or ``0.005``."""
+
+    @property
+    def label(self) -> str:
+        """What the tables call it: its ``name``, or the procedure's.
+
+        >>> from suture.experiment.procedures import PaperSurgery
+        >>> PaperSurgery(rank=4).label, PaperSurgery(iterations=100, name="short").label
+        ('surgery', 'short')
+        """
+        return self.name or self.procedure
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Procedure":
+        if self.budget is not None and "rank" in self.model_fields_set:
+            raise ValueError("give either 'rank' or 'budget'")
+        return self
+
+    @property
+    def size(self) -> str:
+        """The rank, or the budget that decides it, in words."""
+        return f"rank {self.rank}" if self.budget is None else f"{self.budget:.2%} of the parameters"
+
+    @abstractmethod
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return how many parameters a task costs at rank 0, and how many more with every rank."""
+
+    def within(self, patient: Patient) -> "Procedure":
+        """Return the procedure of the highest rank that the budget allows, if it has one.
+
+        Raises :class:`InvalidRecipe` when it does not allow rank 1.
+        """
+        if self.budget is None:
+            return self
+        (fixed, each), most = self.cost(patient), int(self.budget * patient.size)
+        if most < fixed + each:
+            raise InvalidRecipe(
+                f"a budget of {self.budget:.3%} of the backbone's {patient.size:,} parameters is {most:,} a task; "
+                f"{self.procedure} of rank 1 takes {fixed + each:,}"
+            )
+        return self.model_copy(update={"rank": (most - fixed) // each})
+
+    @abstractmethod
+    def told(self) -> str:
+        """Return what a reader of the tables must know of it."""
+
+    @abstractmethod
+    def effort(self, patient: Patient) -> int:
+        """Return what the progress of a fit counts up to."""
+
+    @abstractmethod
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
+        """Return what is to be done."""
