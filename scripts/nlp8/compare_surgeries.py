@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,6 +24,7 @@ from suture.experiment import Recipe, pipeline
 from suture.experiment.pipeline import Representations
 from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
+from suture.merging import DataDrivenMethod
 from suture.surgery import Surgery
 from suture.surgery.sites import bias_by_block
 from suture.types import silent
@@ -62,9 +63,14 @@ class Cell:
     samples: int
     seeds: list[int]
 
+    @property
+    def name(self) -> str:
+        """What the table calls the procedure."""
+        return str(self.procedure.get("name", self.procedure["procedure"]))
+
     def file(self, folder: Path) -> Path:
         """Return where its results lie."""
-        name = self.procedure.get("name", self.procedure["procedure"]).replace(" ", "-").replace(",", "")
+        name = self.name.replace(" ", "-").replace(",", "")
         return folder / self.merge / f"{name}-r{self.rank}-n{self.samples}.json"
 
     @property
@@ -80,7 +86,8 @@ def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
     """Fit and measure; return the rows, the seconds of each fit and the bias behind every block."""
     recipe, representations, seconds = cell.recipe, Representations(setting, silent), []
     (method,) = recipe.merges
-    out = folder / cell.merge / "merged"
+    # A merge that learns has learnt from as many samples as its surgery, drawn by the first seed.
+    out = folder / cell.merge / (f"merged-n{cell.samples}" if isinstance(method, DataDrivenMethod) else "merged")
     merged = open_checkpoint(out) if out.exists() else pipeline.merge(setting, recipe, method, 0, out, progress_stage)
     expert = representations.individual("test")
     records = baselines(setting, representations)
@@ -102,6 +109,7 @@ def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
                 blocks.append(bias_by_block(*both, texts, corrections))
         started = time.perf_counter()
     return {
+        "cell": asdict(cell),
         "records": [vars(record) for record in records],
         "seconds": seconds,
         "bias_by_block": [fmean(values) for values in zip(*blocks, strict=True)],
@@ -130,11 +138,10 @@ def row(cell: Cell, found: dict[str, Any]) -> list[str]:
             losses.append((own.mean - best.mean, task))
     worst = min(losses)
     bias, parameters = results.spread(operated, "bias_mean_abs"), results.spread(operated, "parameters")
-    name = cell.procedure.get("name", cell.procedure["procedure"])
     gap = results.gap_closed(operated)
     return [
         cell.merge,
-        name,
+        cell.name,
         str(cell.rank),
         str(cell.samples),
         str(len(cell.seeds)),
@@ -156,6 +163,7 @@ HEAD = [
     "Held-out: unlabelled samples of the calibration split. *Of individual*: share of the experts' average, %. *Gap*: share of the gap",
     "between merge and experts that is closed, %. *Worst task*: accuracy minus the expert's, points. *Bias*: mean |ΔZ| of the test",
     "representations. *Parameters*: a task's. *Seconds*: of the fit of all eight tasks, on two processors that may have been busy.",
+    "Merges that learn were made once, from the first seed's samples.",
     "",
 ]
 COLUMNS = [
@@ -177,10 +185,14 @@ COLUMNS = [
 def table(folder: Path) -> str:
     """Return the table of all cells that are there."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * (len(COLUMNS) - 2)]
-    for cell in cells(list(MERGES), [], [1, 4, 16, 32, 64], [8, 32, 128, 512]):
-        file = cell.file(folder)
-        if file.is_file():
-            lines.append(f"| {' | '.join(row(cell, json.loads(file.read_text(encoding='utf-8'))))} |")
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/*.json")]
+    order = [procedure.get("name", procedure["procedure"]) for procedure, _ in PROCEDURES]
+
+    def place(result: dict[str, Any]) -> tuple[int, int, int, int]:
+        cell = Cell(**result["cell"])
+        return list(MERGES).index(cell.merge), -cell.samples, cell.rank, order.index(cell.name)
+
+    lines += [f"| {' | '.join(row(Cell(**result['cell']), result))} |" for result in sorted(found, key=place)]
     made = "Made by `python scripts/nlp8/compare_surgeries.py FOLDER --table docs/results/nlp8-surgeries.md`."
     return "\n".join([*HEAD, *lines, "", made, ""])
 
@@ -206,7 +218,9 @@ def main() -> None:
         assert setting is not None
         print(cell.file(options.folder), flush=True)
         found = measure(cell, setting, options.folder)
-        cell.file(options.folder).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        part = cell.file(options.folder).with_suffix(".part")
+        part.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        part.replace(cell.file(options.folder))
 
 
 if __name__ == "__main__":

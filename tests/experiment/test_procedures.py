@@ -53,6 +53,12 @@ def test_a_recipe_that_is_written_reads_the_same(recipe_file: Path) -> None:
     written = yaml.safe_dump(recipe.model_dump(mode="json"))
     recipe_file.write_text(written)
     assert read_recipe(recipe_file) == recipe
+    ours = read_recipe(edit(recipe_file, surgery={"schedule": "default"}))
+    again = Recipe.model_validate(ours.model_dump(mode="json"))
+    for one, other in zip(ours.surgery, again.surgery, strict=True):
+        assert isinstance(one, PaperSurgery)
+        assert isinstance(other, PaperSurgery)
+        assert one.fitting() == other.fitting()
 
 
 def test_schedules_are_those_of_the_fit() -> None:

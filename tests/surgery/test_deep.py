@@ -45,15 +45,16 @@ def numpy_deep(merged: TinyBackbone, expert: TinyBackbone, inputs: list[Tensor],
 
 
 def represent(backbone: TinyBackbone, surgery: Surgery | None, inputs: list[Tensor]) -> Tensor:
-    rows = []
-    for _, batch in backbone.batches(inputs):
+    rows, order = [], []
+    for places, batch in backbone.batches(inputs):
+        order += places
         passage = backbone.blocks.enter(batch)
         for number in range(backbone.blocks.depth):
             passage = backbone.blocks.step(number, passage)
             if surgery is not None and surgery.deep:
                 passage = passage.moved(surgery.blocks["a"][number](passage.hidden))
         rows.append(backbone.blocks.leave(passage))
-    z = torch.cat(rows)
+    z = torch.cat(rows)[torch.tensor(order).argsort()]
     return z if surgery is None else surgery("a", z)
 
 

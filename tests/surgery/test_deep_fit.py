@@ -1,12 +1,14 @@
 """SurgeryV2 by gradient: against the fit of the final module alone, against plain autograd, and its laws."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from surgery.networks import TinyBackbone, network, sequences
 from surgery.test_deep import represent
-from suture.errors import DataError, InvalidHyperparameter
+from suture.errors import DataError, InvalidHyperparameter, SutureWarning
 from suture.randomness import generator_for, shuffled_rows
 from suture.representation import representation_bias
 from suture.surgery import ClosedForm, Schedule, Surgery, fit_closed_form, fit_deep_closed_form, fit_deep_surgery, fit_surgery
@@ -69,7 +71,7 @@ def test_equal_to_a_plain_loop_input_by_input() -> None:
 
 def test_before_a_step_it_is_the_identity() -> None:
     inputs = sequences(2, 6)
-    never = Schedule(rank=2, iterations=1, held_out=0.5, learning_rate=1e3)
+    never = Schedule(rank=2, iterations=1, held_out=0.5, learning_rate=1e3, look_every=1)
     assert torch.equal(represent(network(0), fit(inputs, never), inputs), represent(network(0), None, inputs))
 
 
@@ -110,6 +112,24 @@ def test_it_stops_when_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> Non
     fit_deep_surgery({"a": sequences(6, 10)}, network(0), lambda _: network(1), schedule, 0, progress=steps.append)
     assert len(steps) == 2 * 6 + 1
     assert sum(steps) == schedule.steps * schedule.batch_size
+
+
+@pytest.mark.parametrize("iterations", [5, 12])
+def test_the_last_steps_count_too(iterations: int) -> None:
+    inputs = sequences(10, 40)
+    start = fit_deep_closed_form({"a": inputs}, network(0), lambda _: network(1), ClosedForm(rank=1, shrinkages=(1.0,)))
+    schedule = Schedule(iterations=iterations, steps_per_iteration=1, held_out=0.25, learning_rate=1e-3)
+    refined, fewer = fit(inputs, schedule, start=start), fit(inputs, replace(schedule, iterations=iterations // 10 * 10 or 1), start=start)
+    assert not torch.equal(refined.final["a"].up, start.final["a"].up)
+    assert not torch.equal(refined.final["a"].up, fewer.final["a"].up)
+
+
+def test_a_fit_that_diverges_says_so_and_keeps_what_was_good() -> None:
+    inputs = sequences(11, 40)
+    for held_out in (0.0, 0.25):
+        with pytest.warns(SutureWarning, match="diverged"):
+            fitted = fit(inputs, Schedule(rank=2, iterations=20, learning_rate=1e30, held_out=held_out, look_every=1))
+        assert bool(represent(network(0), fitted, inputs).isfinite().all())
 
 
 def test_a_seed_and_a_name_fix_a_task() -> None:

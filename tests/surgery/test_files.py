@@ -33,6 +33,24 @@ def test_a_file_may_be_written_over_what_was_read_from_it(tmp_path: Path) -> Non
     assert torch.equal(read.final["a"].up, trained(0).final["a"].up)
 
 
+@pytest.mark.parametrize("depth", [0, 2])
+def test_any_name_of_a_task_will_do(tmp_path: Path, depth: int) -> None:
+    names = ("a\nb", "", "x", "x.down", "ü/blocks.1") + (("x.blocks.0",) if depth == 0 else ())
+    surgery = trained(0, names, depth=depth)
+    save_surgery(tmp_path / "s.safetensors", surgery)
+    back = load_surgery(tmp_path / "s.safetensors")
+    assert back.tasks == names
+    for task in names:
+        assert [site for site, _ in back.sites(task)] == [site for site, _ in surgery.sites(task)]
+        for (_, one), (_, other) in zip(back.sites(task), surgery.sites(task), strict=True):
+            assert torch.equal(one.down, other.down)
+
+
+def test_names_that_would_be_mistaken_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="as a block of another"):
+        save_surgery(tmp_path / "s.safetensors", trained(0, ("x", "x.blocks.0"), depth=1))
+
+
 def spoilt(tmp_path: Path, *, without: str = "", **other: torch.Tensor) -> Path:
     """Write a deep surgery with some tensors left out or replaced."""
     save_surgery(tmp_path / "s.safetensors", trained(0, depth=2))

@@ -38,6 +38,12 @@ def test_deep_surgery_lowers_it_behind_every_block() -> None:
     assert all(low < high for low, high in zip(after, bias_by_block(merged, expert, inputs), strict=True))
 
 
+def test_another_number_of_corrections_is_refused() -> None:
+    surgery = fit_deep_closed_form({"a": sequences(3, 9)}, network(0), lambda _: network(1), ClosedForm(rank=1))
+    with pytest.raises(DataError, match="2 blocks and a representation"):
+        sites_of(network(0), sequences(3, 9), list(surgery.blocks["a"]))
+
+
 def test_no_inputs() -> None:
     with pytest.raises(DataError, match="no inputs"):
         sites_of(network(0), [])

@@ -164,13 +164,17 @@ def _split(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, tu
 @contextmanager
 def _replaced(forwards: Mapping[nn.Module, Stub]) -> Iterator[None]:
     """Give modules other forward functions for a moment."""
+    own = {module: vars(module).get("forward") for module in forwards}
     for module, forward in forwards.items():
         module.forward = forward
     try:
         yield
     finally:
-        for module in forwards:
-            del module.forward
+        for module, before in own.items():
+            if before is None:
+                del module.forward
+            else:  # one that somebody else had put there
+                module.forward = before
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from suture.backbones.blocks import Blocks, block_names, mean_of_real
 from suture.checkpoints import Weights, open_checkpoint, sha256_of
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, UnsupportedFormat
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError, IncompatibleExperts, UnsupportedFormat
 
 Pooling = Literal["mean", "cls"]
 COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece")
@@ -167,7 +167,12 @@ class TextBackbone:
         return batch["attention_mask"].bool()
 
     def corrected(self, batch: Mapping[str, Tensor], corrections: Sequence[Callable[[Tensor], Tensor]]) -> Float[Tensor, "n k"]:
-        """Return the representations of a padded batch, with a correction after every block; gradients flow."""
+        """Return the representations of a padded batch, with a correction after every block; gradients flow.
+
+        Raises :class:`DataError` unless there is one correction for every block.
+        """
+        if len(corrections) != self.blocks.depth:
+            raise DataError(f"{self.blocks.depth} blocks take as many corrections, not {len(corrections)}")
         passage = self.blocks.enter(batch)
         for number, correct in enumerate(corrections):
             passage = self.blocks.step(number, passage)

@@ -30,11 +30,14 @@ class TextWalk:
     precision: torch.dtype
     folder: Path
     number: int = field(default=0, init=False)
+    outside: Mapping[str, Tensor] = field(default_factory=dict, init=False)
+    """The weights that texts entered with."""
     batches: list[list[list[int]]] = field(default_factory=list, init=False)
 
     def enter(self, weights: Mapping[str, Tensor], batches: Iterable[list[list[int]]]) -> "TextWalk":
         """Take tokenised texts to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
         self.folder.mkdir()
+        self.outside = weights
         for tokens in batches:
             self.batches.append(tokens)
             with self._running(weights):
@@ -75,8 +78,8 @@ class TextWalk:
     def _kept(self, place: int) -> tuple[Passage, Tensor]:
         """Return a batch where it stands, and which of its tokens are real."""
         batch = self.backbone.pad(self.batches[place])
-        # What the blocks are given beside the hidden states, masks and positions, no weight changes.
-        with torch.no_grad(), in_precision(self.precision):
+        # What the blocks are given beside the hidden states depends on weights outside of them, where positions are learnt.
+        with self._running(self.outside):
             passage = self.backbone.blocks.enter(batch)
         return passage.moved(torch.from_numpy(np.load(self._file(place)))), self.backbone.real(batch)
 

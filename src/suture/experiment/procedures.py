@@ -33,8 +33,8 @@ class PaperSurgery(Procedure):
     schedule: Literal["reference", "default"] = "reference"
     """The authors' loop, or ours, which stops early by an eighth of the samples."""
     rank: int = Field(16, ge=1)
-    iterations: int = Field(500, ge=1)
-    """Our schedule takes 1,000, unless another number is given."""
+    iterations: int | None = Field(None, ge=1)
+    """Without a number, those of the schedule: 500, or at most 1,000 of ours."""
     steps_per_iteration: int = Field(2, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
@@ -44,7 +44,7 @@ class PaperSurgery(Procedure):
         named = Schedule.default() if self.schedule == "default" else Schedule.reference()
         return Schedule(
             rank=self.rank,
-            iterations=self.iterations if "iterations" in self.model_fields_set else named.iterations,
+            iterations=self.iterations or named.iterations,
             steps_per_iteration=self.steps_per_iteration,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

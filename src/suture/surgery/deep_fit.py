@@ -1,5 +1,7 @@
 """SurgeryV2 by gradient (Yang et al., 2024, arXiv 2410.14389): a module after every block and one at the end, fitted together."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 
 from suture.backbones import BlockwiseBackbone, in_precision
-from suture.errors import DataError, InvalidHyperparameter
+from suture.errors import DataError, InvalidHyperparameter, SutureWarning
 from suture.randomness import generator_for, shuffled_rows
 from suture.surgery.deep import check_networks
 from suture.surgery.module import Correction, Surgery, start_of_fit
@@ -100,14 +102,16 @@ class _TaskFit:
                 self._backward([self.kept[row] for row in next(drawn).tolist()])
                 optimizer.step()
                 progress(self.schedule.batch_size)
-            if self.watched and iteration % self.schedule.look_every == 0:
+            if self.watched and (iteration % self.schedule.look_every == 0 or iteration == self.schedule.iterations):
                 best.look(self._held_out_loss())
                 if best.since * self.schedule.look_every >= self.schedule.patience:
                     left = (self.schedule.iterations - iteration) * self.schedule.steps_per_iteration
                     progress(left * self.schedule.batch_size)
                     break
-        if self.watched:
+        if self.watched or not all(bool(parameter.isfinite().all()) for parameter in parameters):
             best.restore()
+        if best.spoilt:
+            warnings.warn("a fit of deep surgery diverged; the best state before that is kept", SutureWarning, stacklevel=2)
         return [replace(each, down=each.down.detach(), up=each.up.detach(), shift=_detached(each.shift)) for each in self.modules]
 
     def _backward(self, places: Sequence[int]) -> None:
@@ -133,19 +137,22 @@ class _Best:
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = parameters
-        self.kept: list[Tensor] = []
+        self.kept = [parameter.detach().clone() for parameter in parameters]
         self.loss = float("inf")
         self.since = 0
+        self.spoilt = False
 
     def look(self, loss: float) -> None:
         """Keep the parameters as they are now if the loss is lower than ever."""
         self.since += 1
+        self.spoilt |= not math.isfinite(loss)
         if loss < self.loss:
             self.loss, self.since, self.kept = loss, 0, [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put the kept parameters back."""
+        self.spoilt |= not all(bool(parameter.isfinite().all()) for parameter in self.parameters)
         for parameter, kept in zip(self.parameters, self.kept, strict=True):
             parameter.copy_(kept)
 

@@ -1,5 +1,6 @@
 """Surgery on disk: one safetensors file of all tasks' corrections, which tells how they came about."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +15,8 @@ from suture.errors import CorruptCheckpoint, DataError
 from suture.surgery.module import FINAL, Activation, Correction, Surgery
 
 DOWN, UP, SHIFT = "down", "up", "shift"
-SITE = re.compile(rf"(?P<task>.+?)(?:\.blocks\.(?P<block>\d+))?\.{DOWN}")
+BLOCK = re.compile(rf"\.blocks\.\d+\.{DOWN}\Z")
+"""What stands behind a task's name where the correction is of a block."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,19 @@ def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> 
     activations = {correction.activation for task in surgery.tasks for _, correction in surgery.sites(task)}
     if len(activations) != 1:
         raise DataError(f"a surgery file holds corrections of one activation, not of {' and '.join(sorted(activations))}")
-    tensors = dict(_named(surgery))
+    named = list(_named(surgery))
+    tensors = dict(named)
+    if len(tensors) < len(named):
+        raise DataError("no task may be called as a block of another: the names of their tensors would be the same")
     specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     known = {} if origin is None else {name: str(value) for name, value in asdict(origin).items()}
-    metadata = {"suture": "surgery", "rank": str(surgery.rank), "activation": activations.pop(), **known}
+    metadata = {
+        "suture": "surgery",
+        "rank": str(surgery.rank),
+        "activation": activations.pop(),
+        "tasks": json.dumps(surgery.tasks),
+        **known,
+    }
     write_safetensors(file, specs, tensors.items(), metadata)
 
 
@@ -61,17 +72,31 @@ def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
 def load_surgery(file: Path) -> Surgery:
     """Read what :func:`save_surgery` wrote; raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes."""
     tensors, activation = open_checkpoint(file), _activation(file)
-    final: dict[str, Correction] = {}
+    tasks = _tasks(file, tensors)
+    final = {task: _read(file, tensors, task, activation) for task in tasks if f"{task}.{DOWN}" in tensors}
     blocks: dict[str, dict[int, Correction]] = {}
-    for name in tensors:
-        if name.endswith(f".{DOWN}") and (found := SITE.fullmatch(name)):
-            correction = _read(file, tensors, name.removesuffix(f".{DOWN}"), activation)
-            if found["block"] is None:
-                final[found["task"]] = correction
-            else:
-                blocks.setdefault(found["task"], {})[int(found["block"])] = correction
-    _check_whole(file, final, blocks)
+    for name in [name for name in tensors if name.endswith(f".{DOWN}") and name.removesuffix(f".{DOWN}") not in final]:
+        task = next((task for task in tasks if name.startswith(task) and BLOCK.fullmatch(name, len(task))), None)
+        if task is None:
+            raise CorruptCheckpoint(f"{file} is not a whole surgery file: {name!r} is of no task that is whole")
+        found = int(name[len(task) :].split(".")[2])
+        blocks.setdefault(task, {})[found] = _read(file, tensors, name.removesuffix(f".{DOWN}"), activation)
+    _check_whole(file, tasks, final, blocks)
     return Surgery(final, {task: [own[place] for place in sorted(own)] for task, own in blocks.items()})
+
+
+def _tasks(file: Path, tensors: Weights) -> list[str]:
+    """Return the tasks that the file says it is of; one that does not say has a final correction of each."""
+    told = _metadata(file).get("tasks")
+    if told is None:
+        return [name.removesuffix(f".{DOWN}") for name in tensors if name.endswith(f".{DOWN}") and not BLOCK.search(name)]
+    try:
+        tasks = json.loads(told)
+    except ValueError:
+        tasks = None
+    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+        raise CorruptCheckpoint(f"{file} is not a whole surgery file: it does not say which tasks it is of")
+    return tasks
 
 
 def _activation(file: Path) -> Activation:
@@ -98,9 +123,9 @@ def _read(file: Path, tensors: Weights, prefix: str, activation: Activation) -> 
     return Correction(parts[0], parts[1], parts[2] if len(parts) > 2 else None, activation)
 
 
-def _check_whole(file: Path, final: dict[str, Correction], blocks: dict[str, dict[int, Correction]]) -> None:
+def _check_whole(file: Path, tasks: list[str], final: dict[str, Correction], blocks: dict[str, dict[int, Correction]]) -> None:
     """Raise when tasks differ in what is there of them."""
-    if not final:
+    if not final or final.keys() != set(tasks):
         raise CorruptCheckpoint(f"{file} is not a whole surgery file: a pair of matrices per task expected")
     widths = {correction.width for correction in final.values()}
     depths = {tuple(sorted(blocks.get(task, {}))) for task in final}

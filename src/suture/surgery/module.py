@@ -35,6 +35,10 @@ class Correction:
     shift: Float[Tensor, " k"] | None = None
     activation: Activation = "relu"
 
+    def __post_init__(self) -> None:
+        if self.up.shape != self.down.shape[::-1] or (self.shift is not None and self.shift.shape != self.down.shape[1:]):
+            raise DataError(f"matrices of {list(self.down.shape)} and {list(self.up.shape)} make no correction; expected (r, k) and (k, r)")
+
     @property
     def rank(self) -> int:
         """The rank r."""
@@ -51,9 +55,9 @@ class Correction:
         return self.down.numel() + self.up.numel() + (0 if self.shift is None else self.shift.numel())
 
     def __call__(self, x: Float[Tensor, "*n k"]) -> Float[Tensor, "*n k"]:
-        """Return the corrected rows."""
-        corrected = operate(x, self.down, self.up, self.activation)
-        return corrected if self.shift is None else corrected + self.shift
+        """Return the corrected rows, in their own precision; computed in that of the correction."""
+        corrected = operate(x.to(self.down.dtype), self.down, self.up, self.activation)
+        return (corrected if self.shift is None else corrected + self.shift).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ class Surgery:
     def __post_init__(self) -> None:
         if self.blocks and self.blocks.keys() != self.final.keys():
             raise DataError(f"the tasks of the blocks' corrections ({', '.join(self.blocks)}) are not those of the final ones")
+        shapes = {tuple(correction.width for _, correction in self.sites(task)) for task in self.final}
+        if len(shapes) != 1:
+            raise DataError("a surgery has corrections of the same sites and widths for every task, at least one")
 
     @property
     def tasks(self) -> tuple[str, ...]:

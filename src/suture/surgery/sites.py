@@ -17,8 +17,11 @@ Sites = Sequence[Tensor]
 def mean_tokens(network: BlockwiseBackbone, batch: Any, corrections: Sequence[Correction] | None = None) -> Sites:
     """Return the mean token behind every block, and the representation, of a batch; gradients flow.
 
-    ``corrections``, one for every block and one for the representation, go over all of it.
+    ``corrections``, one for every block and one for the representation, go over all of it; raises :class:`DataError` for another
+    number of them.
     """
+    if corrections is not None and len(corrections) != network.blocks.depth + 1:
+        raise DataError(f"{network.blocks.depth} blocks and a representation take as many corrections, not {len(corrections)}")
     passage, real, sites = network.blocks.enter(batch), network.real(batch), list[Tensor]()
     for number in range(network.blocks.depth):
         passage = network.blocks.step(number, passage)
