@@ -54,7 +54,7 @@ def test_a_recipe_of_ones_own_runs_to_its_tables(recipe_file: Path, tmp_path: Pa
     operated = [row for row in rows if row["surgery"] == "surgery"]
     assert {(row["rank"], row["calibration"], row["samples"]) for row in operated} == {("4", "held-out", "24")}
     assert {row["seed"] for row in operated} == {"0", "1"}
-    assert {row["metric"] for row in operated} == {"accuracy", "bias_l1", "bias_mean_abs"}
+    assert {row["metric"] for row in operated} == {"accuracy", "bias_l1", "bias_mean_abs", "parameters"}
     manifest = json.loads((out / "manifest.json").read_text())
     written = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()} - {"manifest.json"}
     assert set(manifest["files"]) == written

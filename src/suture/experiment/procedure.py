@@ -4,10 +4,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from suture.backbones import TextBackbone
 from suture.errors import InvalidRecipe
@@ -72,6 +72,12 @@ class Procedure(Strict):
     name: str | None = Field(None, min_length=1)
     budget: Annotated[float | None, BeforeValidator(_share)] = Field(None, gt=0, le=1)
     """In place of a rank: the share of the backbone's parameters that a task may cost, as ``0.5%`` or ``0.005``."""
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out a rank that is none: what is written is a procedure again."""
+        content = serialise(self)
+        return {key: value for key, value in content.items() if key != "rank" or self.budget is None}
 
     @property
     def label(self) -> str:
