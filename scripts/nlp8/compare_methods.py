@@ -50,6 +50,8 @@ ENTRIES = [
     Entry({"method": "fisher", "samples": 64}, ONE),
     Entry({"method": "regmean"}, THREE),
     Entry({"method": "regmean_pp"}, THREE),
+    Entry({"method": "feat_cal"}, ONE),
+    Entry({"method": "feat_cal", "blend": 0.7}, ONE),
     Entry({"method": "ada_merging", "scope": "task"}, ONE),
     Entry({"method": "ada_merging"}, ONE),
     Entry({"method": "ada_merging_pp", "scope": "task"}, ONE),

@@ -33,7 +33,9 @@ MERGES: dict[str, Any] = {
     "weight_averaging": "weight_averaging",
     "task_arithmetic": "task_arithmetic",
     "ties": "ties",
-    "feat_cal": {"method": "feat_cal", "start": "weight_averaging"},
+    "feat_cal(start=weight_averaging)": {"method": "feat_cal", "start": "weight_averaging", "blend": 0.7},
+    "feat_cal(start=task_arithmetic)": {"method": "feat_cal", "blend": 0.7},
+    "feat_cal(start=ties)": {"method": "feat_cal", "start": "ties", "blend": 0.7},
     "regmean_pp": "regmean_pp",
 }
 THREE, ONE = [0, 1, 2], [0]
