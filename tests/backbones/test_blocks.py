@@ -1,0 +1,88 @@
+"""Networks block by block: whole runs are their oracle, and nothing of the way stays behind."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from suture.backbones import Blocks
+from suture.errors import UnsupportedFormat
+
+
+class Answering(nn.Module):
+    """A block that takes a scale by name and answers a tuple, or a tensor."""
+
+    def __init__(self, width: int, *, tuples: bool) -> None:
+        super().__init__()
+        self.inner, self.tuples = nn.Linear(width, width), tuples
+
+    def forward(self, hidden: Tensor, *, scale: float) -> Tensor | tuple[Tensor, None]:
+        found = hidden + scale * self.inner(hidden).tanh()
+        return (found, None) if self.tuples else found
+
+
+class Whole(nn.Module):
+    def __init__(self, *, tuples: bool = False, between: Callable[[Tensor], Tensor] | None = None, twice: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.between, self.twice = nn.Linear(3, 4), nn.Linear(4, 2), between, twice
+        self.layers = nn.ModuleList(Answering(4, tuples=tuples) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        for number, layer in enumerate([*self.layers, *(self.layers[:1] if self.twice else [])]):
+            found = layer(hidden, scale=0.5 + number)
+            hidden = found[0] if isinstance(found, tuple) else found
+            if self.between is not None:
+                hidden = self.between(hidden)
+        return self.last(hidden)
+
+
+def blocks_of(network: Whole) -> Blocks:
+    return Blocks(list(network.layers), network)
+
+
+@pytest.mark.parametrize("tuples", [False, True])
+def test_block_by_block_is_the_whole(tuples: bool) -> None:
+    network, x = Whole(tuples=tuples), torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    blocks = blocks_of(network)
+    passage = blocks.enter(x)
+    assert torch.equal(passage.hidden, network.first(x))
+    for number in range(blocks.depth):
+        passage = blocks.step(number, passage)
+    assert torch.equal(blocks.leave(passage), network(x))
+
+
+def test_what_is_changed_on_the_way_arrives() -> None:
+    network, x = Whole(), torch.ones(1, 3)
+    blocks = blocks_of(network)
+    passage = blocks.enter(x).moved(torch.zeros(1, 4))
+    assert torch.equal(blocks.leave(passage), network.last(torch.zeros(1, 4)))
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"), [({"between": lambda x: 2 * x}, "between its blocks"), ({"twice": True}, "once each, in order")]
+)
+def test_networks_that_do_not_run_block_by_block_are_refused(faults: dict[str, object], message: str) -> None:
+    network = Whole(**faults)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedFormat, match=message):
+        blocks_of(network).enter(torch.ones(1, 3))
+    assert not any("forward" in vars(module) for module in network.modules())
+
+
+def test_nothing_stays_behind_and_what_others_put_there_does() -> None:
+    network, x = Whole(), torch.ones(2, 3)
+    own = network.layers[1].forward
+    network.layers[1].forward = lambda hidden, *, scale: own(hidden, scale=scale) + 1  # type: ignore[method-assign]
+    expected, blocks = network(x), blocks_of(network)
+    passage = blocks.enter(x)
+    for number in range(blocks.depth):
+        passage = blocks.step(number, passage)
+    assert torch.equal(blocks.leave(passage), expected)
+    assert torch.equal(network(x), expected)
+    assert ["forward" in vars(layer) for layer in network.layers] == [False, True, False]
+    assert not any(module._forward_hooks for module in network.modules())
+    with pytest.raises(RuntimeError):
+        blocks.enter(torch.ones(2, 7))
+    assert ["forward" in vars(layer) for layer in network.layers] == [False, True, False]
