@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from suture.errors import DataError
+from suture.errors import DataError, SutureWarning
 from suture.randomness import generator_for, shuffled_rows
 from suture.representation import representation_bias
 from suture.surgery import Correction, Schedule, Surgery, fit_surgery
@@ -329,3 +329,11 @@ def test_threads_are_given_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), one_thread():
         raise ZeroDivisionError
     assert torch.get_num_threads() == threads
+
+
+def test_a_module_that_diverges_is_the_identity_and_says_so() -> None:
+    sets = pairs(0, {"a": 20, "b": 20})
+    with pytest.warns(SutureWarning, match="nothing is done for: a, b"):
+        fitted = fit_surgery(sets, Schedule(rank=2, iterations=30, learning_rate=1e30), seed=0)
+    for task, (z, _) in sets.items():
+        assert torch.equal(fitted(task, z), z)

@@ -1,5 +1,6 @@
 """Fitting the surgery modules without labels (Yang et al., 2024, arXiv 2402.02705, Eq. 2), all tasks in one batched fit."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from suture.errors import SutureWarning
 from suture.randomness import generator_for, shuffled_rows
 from suture.surgery.module import Correction, Surgery, operate, start_of_fit
 from suture.surgery.pairs import Pair, check_pairs
@@ -42,6 +44,8 @@ def fit_surgery(
 
     With ``schedule.held_out`` each task's module is that of the look at which its held-out loss was least, the first look being at
     the identity. Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out.
+
+    A module that diverges is the identity in the result, with a :class:`SutureWarning`.
 
     ``watch`` is called every ``schedule.look_every`` iterations, at the start (0) and at the end, with a copy of the modules. The
     modules of a task that has ended are its result.
@@ -86,7 +90,17 @@ def fit_surgery(
             progress((end - iteration) * schedule.steps_per_iteration)
         if resume:
             resume.unlink(missing_ok=True)
-        return fit.surgery(state)
+        return _finite(fit.surgery(state))
+
+
+def _finite(surgery: Surgery) -> Surgery:
+    """Return a surgery in which a task's module that diverged is the identity, and say so."""
+    lost = [task for task, module in surgery.final.items() if not bool(module.down.isfinite().all() and module.up.isfinite().all())]
+    if not lost:
+        return surgery
+    warnings.warn(f"the fit of surgery diverged, so nothing is done for: {', '.join(lost)}", SutureWarning, stacklevel=3)
+    nothing = {task: Correction(torch.zeros_like(module.down), torch.zeros_like(module.up)) for task, module in surgery.final.items()}
+    return Surgery({task: nothing[task] if task in lost else module for task, module in surgery.final.items()})
 
 
 @dataclass(frozen=True)
