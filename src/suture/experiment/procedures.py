@@ -1,6 +1,7 @@
 """The procedures of surgery that a recipe may ask for: what each is told, what it looks at, and what it fits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from suture.surgery import (
 from suture.surgery.residual import tensors_of_blocks
 from suture.types import Progress
 
+NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Schedule.default()}
 MATRIX = 2
 """The dimensions of a matrix."""
 
@@ -41,14 +43,14 @@ class PaperSurgery(Procedure):
 
     def fitting(self) -> Schedule:
         """Return the schedule that these numbers describe."""
-        named = Schedule.default() if self.schedule == "default" else Schedule.reference()
-        return Schedule(
+        named = NAMED[self.schedule]
+        return replace(
+            named,
             rank=self.rank,
             iterations=self.iterations or named.iterations,
             steps_per_iteration=self.steps_per_iteration,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            held_out=named.held_out,
         )
 
     def cost(self, patient: Patient) -> tuple[int, int]:
@@ -113,8 +115,7 @@ class DeepClosedFormSurgery(Procedure):
 
     def refining(self) -> Schedule:
         """Return the schedule of the refinement."""
-        named = Schedule.default()
-        return Schedule(iterations=self.refine, steps_per_iteration=1, learning_rate=self.refine_learning_rate, held_out=named.held_out)
+        return replace(NAMED["default"], iterations=self.refine, steps_per_iteration=1, learning_rate=self.refine_learning_rate)
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block, and of those of the refinement."""
@@ -145,15 +146,8 @@ class DeepSurgery(Procedure):
 
     def fitting(self) -> Schedule:
         """Return the schedule that these numbers describe."""
-        named = Schedule.default() if self.schedule == "default" else Schedule.reference()
-        return Schedule(
-            rank=self.rank,
-            iterations=self.steps,
-            steps_per_iteration=1,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            held_out=named.held_out,
-        )
+        once = replace(NAMED[self.schedule], iterations=self.steps, steps_per_iteration=1)
+        return replace(once, rank=self.rank, batch_size=self.batch_size, learning_rate=self.learning_rate)
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a module at every site."""

@@ -87,7 +87,7 @@ def load_surgery(file: Path) -> Surgery:
 
 def _tasks(file: Path, tensors: Weights) -> list[str]:
     """Return the tasks that the file says it is of; one that does not say has a final correction of each."""
-    told = _metadata(file).get("tasks")
+    told = metadata_of(file).get("tasks")
     if told is None:
         return [name.removesuffix(f".{DOWN}") for name in tensors if name.endswith(f".{DOWN}") and not BLOCK.search(name)]
     try:
@@ -100,7 +100,7 @@ def _tasks(file: Path, tensors: Weights) -> list[str]:
 
 
 def _activation(file: Path) -> Activation:
-    told = _metadata(file).get("activation", "relu")
+    told = metadata_of(file).get("activation", "relu")
     for activation in get_args(Activation):
         if told == activation:
             return cast(Activation, activation)
@@ -137,7 +137,7 @@ def _check_whole(file: Path, tasks: list[str], final: dict[str, Correction], blo
 def read_origin(file: Path) -> Origin | None:
     """Return how a surgery file came about; None when it does not tell. Raises :class:`CorruptCheckpoint` when it tells nonsense."""
     open_checkpoint(file)  # says what is wrong with a file that is none
-    told = _metadata(file)
+    told = metadata_of(file)
     names = [each.name for each in fields(Origin)]
     if not told.keys() & set(names) - {"rank"}:
         return None
@@ -154,6 +154,7 @@ def read_origin(file: Path) -> Origin | None:
         raise CorruptCheckpoint(f"{file} does not say how it was fitted: expected {', '.join(names)} in its metadata") from error
 
 
-def _metadata(file: Path) -> dict[str, str]:
+def metadata_of(file: Path) -> dict[str, str]:
+    """Return what a safetensors file tells of itself."""
     with safe_open(file, framework="pt") as handle:
         return handle.metadata() or {}

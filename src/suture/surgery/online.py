@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
-from safetensors import safe_open
 from torch import Tensor
 
 from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, staged_file, write_safetensors
 from suture.errors import CorruptCheckpoint, DataError, InvalidHyperparameter
 from suture.surgery.closed_form import ClosedForm, Moments, solve
+from suture.surgery.files import metadata_of
 from suture.surgery.module import Surgery
 from suture.surgery.pairs import check_pairs
 
@@ -81,7 +81,7 @@ class OnlineSurgery:
     @classmethod
     def load(cls, file: Path) -> "OnlineSurgery":
         """Return what :meth:`save` wrote, to see more; raises :class:`CorruptCheckpoint` for a file that is not whole, or another's."""
-        tensors, told = open_checkpoint(file), _metadata(file)
+        tensors, told = open_checkpoint(file), metadata_of(file)
         if told.get("suture") != KIND:
             raise CorruptCheckpoint(f"{file} is not a file of online surgery")
         try:
@@ -153,8 +153,3 @@ def _read(file: Path, tensors: Checkpoint, task: str, folds: int) -> _Sums:
     if not all(bool(tensor.isfinite().all()) for tensor in sums.tensors().values()):
         raise CorruptCheckpoint(f"{file} is not whole: the sums of {task!r} hold NaN or Inf")
     return sums
-
-
-def _metadata(file: Path) -> dict[str, str]:
-    with safe_open(file, framework="pt") as handle:
-        return handle.metadata() or {}

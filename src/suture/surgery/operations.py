@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from safetensors import safe_open
-
 from suture.checkpoints import open_checkpoint
-from suture.surgery.files import Origin, load_surgery, save_surgery
+from suture.surgery.files import Origin, load_surgery, metadata_of, save_surgery
 from suture.surgery.module import Surgery
 from suture.surgery.residual import Residuals
 from suture.surgery.residual_files import KIND, load_residuals, save_residuals
@@ -25,6 +23,4 @@ def save_operation(file: Path, operation: Operation, origin: Origin | None = Non
 def load_operation(file: Path) -> Operation:
     """Read what :func:`save_operation` wrote; raises :class:`suture.errors.CorruptCheckpoint` when it is not whole, or something else."""
     open_checkpoint(file)  # says what is wrong with a file that is none
-    with safe_open(file, framework="pt") as handle:
-        kind = (handle.metadata() or {}).get("suture")
-    return load_residuals(file) if kind == KIND else load_surgery(file)
+    return load_residuals(file) if metadata_of(file).get("suture") == KIND else load_surgery(file)

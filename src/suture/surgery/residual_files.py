@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
 
 from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, write_safetensors
 from suture.errors import CorruptCheckpoint, DataError
-from suture.surgery.files import Origin
+from suture.surgery.files import Origin, metadata_of
 from suture.surgery.residual import Change, LowRank, Residuals, Whole
 
 KIND = "residuals"
@@ -56,8 +55,7 @@ def load_residuals(file: Path) -> Residuals:
 
 
 def _tasks(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as handle:
-        told = handle.metadata() or {}
+    told = metadata_of(file)
     try:
         tasks = json.loads(told["tasks"]) if told.get("suture") == KIND else None
     except (KeyError, ValueError):
