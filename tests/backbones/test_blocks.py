@@ -71,6 +71,31 @@ def test_networks_that_do_not_run_block_by_block_are_refused(faults: dict[str, o
     assert not any("forward" in vars(module) for module in network.modules())
 
 
+class Handing(nn.Module):
+    """A network whose first block answers what the others need as well, as T5's does."""
+
+    class Block(nn.Module):
+        def forward(self, hidden: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+            bias = hidden.mean(dim=1, keepdim=True) if bias is None else bias
+            return (hidden + bias).tanh(), bias
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(self.Block() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, bias = x, None
+        for layer in self.layers:
+            hidden, bias = layer(hidden, bias)
+        return hidden
+
+
+def test_blocks_that_hand_on_more_than_hidden_states_are_refused() -> None:
+    network = Handing()
+    with pytest.raises(UnsupportedFormat, match="more than hidden states"):
+        Blocks(list(network.layers), network).enter(torch.rand(2, 3, generator=torch.Generator().manual_seed(0)))
+
+
 def test_nothing_stays_behind_and_what_others_put_there_does() -> None:
     network, x = Whole(), torch.ones(2, 3)
     own = network.layers[1].forward

@@ -119,3 +119,27 @@ def test_an_absent_file(tmp_path: Path) -> None:
 def test_transductive_needs_no_calibration_file(tmp_path: Path) -> None:
     bare = {key: value for key, value in TASK.items() if key != "calibration"}
     assert read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"mode": "transductive"}})).tasks[0].calibration is None
+
+
+def test_calibration_samples_are_a_number_or_a_share(tmp_path: Path) -> None:
+    sizes = {}
+    for samples in (32, "1%", 0.25, "100%", None):
+        recipe = read_recipe(write(tmp_path, GOOD | {"calibration": {"samples": samples}}))
+        assert read_recipe(write(tmp_path, recipe.model_dump(mode="json"))) == recipe
+        sizes[samples] = recipe.calibration.size(1000)
+    assert sizes == {32: 32, "1%": 10, 0.25: 250, "100%": 1000, None: 1000}
+    for samples in (0, -1, 1.5, "0%", "101%", "many"):
+        with pytest.raises(InvalidRecipe, match=r"'calibration\.samples"):
+            read_recipe(write(tmp_path, GOOD | {"calibration": {"samples": samples}}))
+
+
+def test_calibration_texts_come_from_the_task_the_others_or_a_file(tmp_path: Path) -> None:
+    bare = {key: value for key, value in TASK.items() if key != "calibration"}
+    recipe = read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"source": "wild.csv"}}))
+    assert recipe.calibration.source == tmp_path / "wild.csv"
+    assert recipe.calibration.label == "held-out, wild.csv"
+    assert read_recipe(write(tmp_path, GOOD | {"calibration": {"source": "others"}})).calibration.label == "held-out, other tasks"
+    with pytest.raises(InvalidRecipe, match="missing for: a"):
+        read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"source": "others"}}))
+    with pytest.raises(InvalidRecipe, match="take out 'source'"):
+        read_recipe(write(tmp_path, GOOD | {"calibration": {"mode": "transductive", "source": "others"}}))

@@ -33,6 +33,9 @@ class BlockwiseBackbone(Protocol):
 
 Stub = Callable[..., Any]
 
+CLOSE = 1e-3
+"""How far, as a share, a network may differ from its blocks run one by one: half precision rounds; a lost argument changes far more."""
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -74,7 +77,11 @@ class Blocks:
         return len(self.members)
 
     def enter(self, inputs: Any) -> Passage:
-        """Return what enters the first block; raises :class:`UnsupportedFormat` when the network does not run its blocks one by one."""
+        """Return what enters the first block.
+
+        Raises :class:`UnsupportedFormat` when the network does not run its blocks one by one, or, looked at once, with the first inputs,
+        does not come to the same when they are: blocks that hand on more than hidden states, such as T5's, are not taken apart.
+        """
         calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = []
         first: list[Tensor] = []
 
@@ -90,7 +97,10 @@ class Blocks:
             self.run(inputs)
         if len(calls) != self.depth or any(hidden is not first[0] for hidden in first):
             raise UnsupportedFormat("the network does something between its blocks, so they cannot be run one by one")
-        return Passage(inputs, first[0] if first else torch.empty(0), calls)
+        passage = Passage(inputs, first[0] if first else torch.empty(0), calls)
+        if self.members and not self._known.checked:
+            self._check(passage)
+        return passage
 
     def step(self, number: int, passage: Passage) -> Passage:
         """Return what comes out of a block."""
@@ -120,16 +130,36 @@ class Blocks:
 
     def _wrapping(self, inputs: Any) -> Callable[[Tensor], Any]:
         """Return what makes of a tensor what the blocks answer: the tensor, or a tuple that begins with it."""
-        if self.members and not self._lengths:
-            with torch.no_grad(), _hooked(self.members[0], self._lengths):
-                self.run(inputs)
-        length = self._lengths[0] if self._lengths else 0
+        if self.members and self._known.length is None:
+            with torch.no_grad(), _hooked(self.members[0], self._known):
+                self._known.whole = self.run(inputs)
+        length = self._known.length or 0
         return lambda hidden: hidden if length == 0 else (hidden, *[None] * (length - 1))
 
+    @torch.no_grad()
+    def _check(self, passage: Passage) -> None:
+        """Compare what the network says of its first inputs with what comes out block by block."""
+        for number in range(self.depth):
+            passage = self.step(number, passage)
+        found, whole = self.leave(passage), self._known.whole
+        if whole is not None and not torch.allclose(found, whole, rtol=CLOSE, atol=CLOSE * float(whole.abs().max()), equal_nan=True):
+            raise UnsupportedFormat("the blocks of this network hand on more than hidden states, so they cannot be run one by one")
+        self._known.checked, self._known.whole = True, None
+
     @cached_property
-    def _lengths(self) -> list[int]:
-        """The length of the tuples that the blocks answer, 0 for plain tensors; known after the first whole run."""
-        return []
+    def _known(self) -> "_Known":
+        return _Known()
+
+
+@dataclass
+class _Known:
+    """What the first inputs have told of a network's blocks."""
+
+    length: int | None = None
+    """The length of the tuples that they answer, 0 for plain tensors."""
+    whole: Tensor | None = None
+    """What the network made of those inputs."""
+    checked: bool = False
 
 
 def block_names(model: nn.Module) -> list[str]:
@@ -178,11 +208,11 @@ def _replaced(forwards: Mapping[nn.Module, Stub]) -> Iterator[None]:
 
 
 @contextmanager
-def _hooked(module: nn.Module, lengths: list[int]) -> Iterator[None]:
+def _hooked(module: nn.Module, known: _Known) -> Iterator[None]:
     """Note how long the tuple is that a module answers."""
 
     def look(_module: nn.Module, _inputs: Any, found: Any) -> None:
-        lengths[:] = [len(found) if isinstance(found, tuple) else 0]
+        known.length = len(found) if isinstance(found, tuple) else 0
 
     hook = module.register_forward_hook(look)
     try:

@@ -23,7 +23,7 @@ class Model(NamedTuple):
     surgery: str = NONE
     rank: int = 0
     calibration: str = NONE
-    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``."""
+    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``, and whose texts those were if not the task's own."""
     samples: int = 0
     """The most calibration samples of any task."""
 

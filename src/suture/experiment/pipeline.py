@@ -154,12 +154,12 @@ def calibration_texts(setting: Setting, recipe: Recipe, seed: int) -> dict[str, 
 
 def calibration_sizes(setting: Setting, recipe: Recipe) -> dict[str, int]:
     """Return how many samples each task is calibrated on; raises :class:`DataError` when a split is smaller than the recipe asks for."""
-    wanted, sizes = recipe.calibration.samples, {}
+    sizes = {}
     for task in setting.tasks:
-        size = len(task.split(SPLIT_OF[recipe.calibration.mode]))
-        if wanted is not None and wanted > size:
-            raise DataError(f"task {task.name!r} has {size} samples to calibrate on, but the recipe asks for {wanted}")
-        sizes[task.name] = wanted or size
+        there = len(task.split(SPLIT_OF[recipe.calibration.mode]))
+        sizes[task.name] = recipe.calibration.size(there)
+        if sizes[task.name] > there:
+            raise DataError(f"task {task.name!r} has {there} samples to calibrate on, but the recipe asks for {sizes[task.name]}")
     return sizes
 
 
@@ -174,7 +174,7 @@ def fit_surgeries(
     stage: Stage = silent,
 ) -> Iterator[Fitted]:
     """Fit the surgery of one merged model by one procedure, once per seed."""
-    mode, sizes = recipe.calibration.mode, calibration_sizes(setting, recipe)
+    about, sizes = recipe.calibration.label, calibration_sizes(setting, recipe)
     for seed in seeds:
         patient = _patient(setting, recipe, model, merged, representations, seed)
         chosen = procedure.within(patient)
@@ -182,7 +182,7 @@ def fit_surgeries(
             _ = patient.pairs  # encoding has a bar of its own
         with stage(f"Operating on {model}: {procedure.label}", chosen.effort(patient)) as progress:
             operation = chosen.fit(patient, seed, progress)
-        yield Fitted(operation, Origin(mode, max(sizes.values()), seed, merged.digest, chosen.label, chosen.rank))
+        yield Fitted(operation, Origin(about, max(sizes.values()), seed, merged.digest, chosen.label, chosen.rank))
 
 
 def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int) -> Patient:
@@ -219,7 +219,7 @@ def merged_model(setting: Setting, recipe: Recipe, method: MergingMethod) -> Mod
     """Return what the tables call a merge, and what it learnt from."""
     if not isinstance(method, DataDrivenMethod):
         return Model(method.label)
-    return Model(method.label, calibration=recipe.calibration.mode, samples=max(calibration_sizes(setting, recipe).values()))
+    return Model(method.label, calibration=recipe.calibration.label, samples=max(calibration_sizes(setting, recipe).values()))
 
 
 def operated_model(merge: str, fitted: Fitted) -> Model:

@@ -4,14 +4,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from suture.backbones import TextBackbone
 from suture.errors import InvalidRecipe
-from suture.experiment.strict import Strict
+from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation
 from suture.surgery.pairs import Pair
 from suture.types import Progress
@@ -53,13 +53,6 @@ class Patient:
         return self.merged.blocks.depth + 1
 
 
-def _share(value: object) -> object:
-    """Read ``0.5%`` for 0.005."""
-    if isinstance(value, str) and value.rstrip().endswith("%"):
-        return float(value.rstrip()[:-1]) / 100
-    return value
-
-
 class Procedure(Strict):
     """One way to fit surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
 
@@ -70,7 +63,7 @@ class Procedure(Strict):
     rank: int
 
     name: str | None = Field(None, min_length=1)
-    budget: Annotated[float | None, BeforeValidator(_share)] = Field(None, gt=0, le=1)
+    budget: Share | None = None
     """In place of a rank: the share of the backbone's parameters that a task may cost, as ``0.5%`` or ``0.005``."""
 
     @model_serializer(mode="wrap")

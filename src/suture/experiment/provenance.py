@@ -35,7 +35,9 @@ def paths_of(recipe: Recipe) -> list[Path]:
 
 
 def _data_files(recipe: Recipe) -> list[Path]:
-    return [file for task in recipe.tasks for file in (task.test, task.calibration, task.train, task.head.support, task.head.file) if file]
+    wild = [recipe.calibration.source] if isinstance(recipe.calibration.source, Path) else []
+    own = [file for task in recipe.tasks for file in (task.test, task.calibration, task.train, task.head.support, task.head.file) if file]
+    return own + wild
 
 
 def texts_digest(texts: Sequence[str]) -> str:

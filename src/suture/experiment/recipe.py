@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,12 +25,13 @@ from suture.backbones import Pooling
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
 from suture.experiment.procedures import PROCEDURES, AnyProcedure, PaperSurgery, Procedures
-from suture.experiment.strict import Strict
+from suture.experiment.strict import Amount, Strict
 from suture.merging import MergingMethod, make_method
 from suture.merging.method import SEED
 from suture.training import FineTuning
 
 Mode = Literal["held-out", "transductive"]
+Source = Literal["own", "others"] | Path
 
 
 def _method(value: object) -> MergingMethod:
@@ -113,14 +115,40 @@ class TaskRecipe(Strict):
 class CalibrationRecipe(Strict):
     """The unlabelled samples that data-driven merges and surgery learn from.
 
-    Each seed draws ``samples`` of each task's first ``pool``; None means all. In ``precision`` bfloat16 data-driven merges and joint
-    training run their forward passes in that, as far as autocast does.
+    Each seed draws ``samples`` of each task's first ``pool``: a number or a share (``10%``); None means all. In ``precision`` bfloat16
+    data-driven merges and joint training run their forward passes in that, as far as autocast does.
     """
 
     mode: Mode = "held-out"
+    source: Source = "own"
+    """Each task's own calibration texts, those of the other tasks, or a csv, jsonl or parquet file of texts of any kind."""
+    text: str = "text"
+    """The column of such a file."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    samples: int | None = Field(None, ge=1)
+    samples: Amount | None = None
     pool: int | None = Field(None, ge=1)
+
+    @property
+    def label(self) -> str:
+        """What tables and files say that was learnt from."""
+        kinds = {"own": "", "others": ", other tasks"}
+        return self.mode + kinds.get(str(self.source), f", {Path(self.source).name}")
+
+    def size(self, among: int) -> int:
+        """Return how many of so many samples are drawn.
+
+        >>> CalibrationRecipe(samples="1%").size(250), CalibrationRecipe().size(250)
+        (3, 250)
+        """
+        if self.samples is None:
+            return among
+        return self.samples if isinstance(self.samples, int) else ceil(self.samples * among)
+
+    @model_validator(mode="after")
+    def _held_out(self) -> "CalibrationRecipe":
+        if self.mode == "transductive" and self.source != "own":
+            raise ValueError("transductive calibration is on the task's own test texts: take out 'source'")
+        return self
 
 
 class JointRecipe(Strict):
@@ -170,11 +198,15 @@ class Recipe(Strict):
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
-        if self.calibration.mode == "held-out" and (bare := [task.name for task in self.tasks if task.calibration is None]):
+        if self._reads_calibration and (bare := [task.name for task in self.tasks if task.calibration is None]):
             raise ValueError(f"held-out calibration needs a 'calibration' file; missing for: {', '.join(bare)}")
         if self.joint is not None and (bare := [task.name for task in self.tasks if task.train is None]):
             raise ValueError(f"joint training needs a labelled 'train' file; missing for: {', '.join(bare)}")
         return self
+
+    @property
+    def _reads_calibration(self) -> bool:
+        return self.calibration.mode == "held-out" and not isinstance(self.calibration.source, Path)
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

@@ -91,13 +91,14 @@ def _joint(setting: Setting, recipe: Recipe, folder: Path, representations: Repr
 
 def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
     """Return what a reader must know to read the tables, and what they say in a sentence."""
-    mode, seeds = recipe.calibration.mode, len(recipe.seeds)
-    samples = recipe.calibration.samples or "all"
+    seeds, sizes = len(recipe.seeds), sorted(set(pipeline.calibration_sizes(setting, recipe).values()))
+    samples = " to ".join(map(str, sizes[:1] + sizes[1:][-1:]))
     test = round(fmean(len(task.split("test")) for task in setting.tasks))
     notes = [
         f"{setting.name}: {setting.family}; {len(setting.tasks)} tasks, {test} samples of the test split a task on average.",
-        f"Surgery: {'; or '.join(procedure.told() for procedure in recipe.surgery)}; calibration {mode}, {samples} unlabelled samples "
-        f"a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} of calibration subset and start.",
+        f"Surgery: {'; or '.join(procedure.told() for procedure in recipe.surgery)}; calibration {recipe.calibration.label}, "
+        f"{samples} unlabelled samples a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} "
+        "of calibration subset and start.",
     ]
     settings = {method.label: method.settings for method in recipe.merges}
     for operated in [operated for merge in results.merges for operated in results.operated(merge)]:

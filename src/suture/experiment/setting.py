@@ -8,6 +8,7 @@ from suture.backbones import Head, Pooling, TextBackbone, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, open_expert
 from suture.experiment.own import SUPPORT, given_head, read_task
 from suture.experiment.recipe import Recipe
+from suture.experiment.sources import sourced
 from suture.merging.matching import check_experts
 from suture.representation import encode_cached
 from suture.tasks import Suite, Task, load_suite
@@ -50,7 +51,7 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     base = suite.base
     experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
     check_experts(base, [*experts.values(), *also])
-    tasks = [_shortened(task, recipe) for task in suite.tasks]
+    tasks = [_shortened(task, recipe) for task in sourced(suite.tasks, recipe.calibration)]
     backbone = TextBackbone(base.path, base, "mean", suite.max_length)
     heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
     name = recipe.name or suite.name
@@ -67,7 +68,7 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     given = {entry.name: given_head(entry) for entry in recipe.tasks if entry.head.file is not None}
     read = {entry.name: read_task(entry, given.get(entry.name), recipe.calibration.mode == "held-out") for entry in recipe.tasks}
     heads = {entry.name: given.get(entry.name) or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
-    tasks = [_shortened(task, recipe) for task in read.values()]
+    tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
     return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooling, backbone.max_length)
 
