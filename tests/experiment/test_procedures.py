@@ -15,6 +15,7 @@ from suture.evaluation import Model, Results
 from suture.experiment import Recipe, measure_only, read_recipe, run
 from suture.experiment.procedure import Patient
 from suture.experiment.procedures import DeepClosedFormSurgery, PaperSurgery
+from suture.experiment.residual_procedures import ResidualSurgeryProcedure
 from suture.representation import encode, representation_bias
 from suture.surgery import Schedule, read_origin
 
@@ -26,6 +27,7 @@ ALL = [
     {"procedure": "surgery_v2", "rank": 2, "steps": 3},
     {"procedure": "low_rank_residual", "rank": 1},
     {"procedure": "calibrated_residual", "rank": 16},
+    {"procedure": "residual_surgery", "rank": 2, "residual_rank": 1, "refine": 3},
 ]
 
 
@@ -44,6 +46,7 @@ def test_one_or_several_named_or_not(recipe_file: Path) -> None:
         "surgery_v2",
         "low_rank_residual",
         "calibrated_residual",
+        "residual_surgery",
     ]
     assert read_recipe(edit(recipe_file, surgery="deep_closed_form")).surgery == [DeepClosedFormSurgery(procedure="deep_closed_form")]
 
@@ -92,12 +95,12 @@ def test_every_procedure_in_one_experiment(recipe_file: Path, experts: dict[str,
     assert {label: model.rank for label, model in found.items()} == {each.get("procedure", "surgery"): each["rank"] for each in ALL}
     before = results.spread(Model("weight_averaging"), "bias_mean_abs")
     assert before is not None
-    for label in ("surgery", "closed_form", "deep_closed_form", "calibrated_residual"):
+    for label in ("surgery", "closed_form", "deep_closed_form", "calibrated_residual", "residual_surgery"):
         after = results.spread(found[label], "bias_mean_abs")
         assert after is not None
         assert after.mean < before.mean
     check_deep(out, results, experts["pets"])
-    for number, label in ((3, "deep_closed_form"), (6, "calibrated_residual")):
+    for number, label in ((3, "deep_closed_form"), (6, "calibrated_residual"), (7, "residual_surgery")):
         file = out / "surgery" / f"weight_averaging-{number}-{label}-seed1.safetensors"
         again = measure_only(recipe, out / "merged" / "weight_averaging", file)
         (operated,) = [model for model in again.models if model.operated]
@@ -129,7 +132,9 @@ def patient(bert: Path, experts: dict[str, Path]) -> Patient:
     return Patient({"pets": ["a cat"]}, TextBackbone.open(bert), experts_of.__getitem__, dict, torch.float32)
 
 
-@pytest.mark.parametrize("name", ["surgery", "closed_form", "deep_closed_form", "surgery_v2", "low_rank_residual", "calibrated_residual"])
+@pytest.mark.parametrize(
+    "name", ["surgery", "closed_form", "deep_closed_form", "surgery_v2", "low_rank_residual", "calibrated_residual", "residual_surgery"]
+)
 def test_a_budget_is_kept_and_used_up(bert: Path, experts: dict[str, Path], name: str) -> None:
     subject = patient(bert, experts)
     recipe = Recipe.model_validate(GOOD | {"surgery": {"procedure": name, "budget": "25%"}})
@@ -146,6 +151,20 @@ def test_a_budget_is_kept_and_used_up(bert: Path, experts: dict[str, Path], name
     assert operation.parameters("pets") <= fixed + named.rank * each
     if name in {"surgery", "surgery_v2", "low_rank_residual", "calibrated_residual"}:
         assert operation.parameters("pets") == fixed + named.rank * each
+
+
+def test_residuals_and_corrections_share_a_budget(bert: Path, experts: dict[str, Path]) -> None:
+    subject = patient(bert, experts)
+
+    def ranks(**settings: object) -> tuple[int, int]:
+        surgery = {"procedure": "residual_surgery", "budget": 0.5, **settings}
+        chosen = Recipe.model_validate(GOOD | {"surgery": surgery}).surgery[0].within(subject)
+        assert isinstance(chosen, ResidualSurgeryProcedure)
+        return chosen.residual_rank, chosen.rank
+
+    (residual, rank), (none, more) = ranks(), ranks(residual_rank=0)
+    assert residual > 0 == none
+    assert 0 < rank < more
 
 
 def test_a_budget_that_buys_nothing(bert: Path, experts: dict[str, Path]) -> None:

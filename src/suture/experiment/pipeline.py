@@ -21,7 +21,7 @@ from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
 from suture.merging.method import SEED
 from suture.randomness import generator_for
 from suture.representation import encode, encode_cached, representation_bias
-from suture.surgery import Operation, Origin, Surgery
+from suture.surgery import Operation, Origin, parts_of
 from suture.task_vector import TaskVector
 from suture.tasks import Split
 from suture.training import fine_tune
@@ -58,16 +58,16 @@ class Representations:
 
     def after(self, operation: Operation, model: str, merged: Checkpoint, split: str) -> Encoded:
         """Return each task's representations after an operation; all but surgery at the end takes a forward pass of its own per task."""
-        if isinstance(operation, Surgery) and not operation.deep:
-            return {task: operation(task, z) for task, z in self.shared(model, merged, split).items()}
+        residuals, surgery = parts_of(operation)
+        if residuals is None and surgery is not None and not surgery.deep:
+            return {task: surgery(task, z) for task, z in self.shared(model, merged, split).items()}
         splits = {task.name: task.split(split) for task in self.setting.tasks}
         backbone, encoded = self.setting.backbone(merged), {}
         with self.stage(f"Encoding {split}: {model} after surgery", sum(map(len, splits.values()))) as progress:
             for task, part in splits.items():
-                if isinstance(operation, Surgery):
-                    encoded[task] = operation(task, encode(backbone, part.texts, progress, operation.blocks_of(task)))
-                else:
-                    encoded[task] = encode(self.setting.backbone(operation.weights(task, merged)), part.texts, progress)
+                network = backbone if residuals is None else self.setting.backbone(residuals.weights(task, merged))
+                z = encode(network, part.texts, progress, () if surgery is None else surgery.blocks_of(task))
+                encoded[task] = z if surgery is None else surgery(task, z)
         return encoded
 
     def known(self, model: str, split: str) -> Encoded:

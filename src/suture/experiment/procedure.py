@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,9 +12,11 @@ from pydantic import Field, model_serializer, model_validator
 from suture.backbones import TextBackbone
 from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
-from suture.surgery import Operation
+from suture.surgery import Operation, Schedule
 from suture.surgery.pairs import Pair
 from suture.types import Progress
+
+NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Schedule.default()}
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,15 @@ class Procedure(Strict):
     @abstractmethod
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
         """Return what is to be done."""
+
+
+def refinement(steps: int, learning_rate: float, *, decay: bool) -> Schedule:
+    """Return the schedule of a refinement: an eighth of the samples is held out; with ``decay`` it is not stopped on the way."""
+    once = replace(NAMED["default"], iterations=max(steps, 1), steps_per_iteration=1, learning_rate=learning_rate, decay=decay)
+    return replace(once, patience=once.iterations) if decay else once
+
+
+def solved_and_refined(patient: Patient, schedule: Schedule | None) -> int:
+    """Return the number of inputs that pass a block of a deep closed form, and of those of the refinement after it."""
+    solved = patient.samples * (patient.merged.blocks.depth + 1)
+    return solved + (schedule.steps * schedule.batch_size * len(patient.texts) if schedule else 0)

@@ -2,30 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from suture.experiment.procedure import Patient, Procedure
+from suture.experiment.procedure import NAMED, Patient, Procedure, refinement, solved_and_refined
+from suture.experiment.residual_procedures import CalibratedResidual, LowRankResidual, ResidualSurgeryProcedure
 from suture.surgery import (
     ClosedForm,
-    Operation,
     Schedule,
     Surgery,
-    calibrated_residuals,
     fit_closed_form,
     fit_deep_closed_form,
     fit_deep_surgery,
     fit_surgery,
-    low_rank_residuals,
 )
-from suture.surgery.residual import tensors_of_blocks
 from suture.types import Progress
-
-NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Schedule.default()}
-MATRIX = 2
-"""The dimensions of a matrix."""
 
 
 class PaperSurgery(Procedure):
@@ -115,12 +107,11 @@ class DeepClosedFormSurgery(Procedure):
 
     def refining(self) -> Schedule:
         """Return the schedule of the refinement."""
-        return replace(NAMED["default"], iterations=self.refine, steps_per_iteration=1, learning_rate=self.refine_learning_rate)
+        return refinement(self.refine, self.refine_learning_rate, decay=False)
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block, and of those of the refinement."""
-        solved = patient.samples * (patient.merged.blocks.depth + 1)
-        return solved + (self.refine * self.refining().batch_size * len(patient.texts) if self.refine else 0)
+        return solved_and_refined(patient, self.refining() if self.refine else None)
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Solve, then refine."""
@@ -169,56 +160,6 @@ class DeepSurgery(Procedure):
         )
 
 
-class ResidualProcedure(Procedure):
-    """The rivals of surgery: low-rank changes of the blocks' weights."""
-
-    encodes: ClassVar[bool] = False
-
-    rank: int = Field(4, ge=0)
-
-    def cost(self, patient: Patient) -> tuple[int, int]:
-        """Return the parameters of all that is no matrix, and of the factors of all matrices."""
-        shapes = [patient.merged.weights.specs[name].shape for name in tensors_of_blocks(patient.merged)]
-        return sum(prod(shape) for shape in shapes if len(shape) != MATRIX), sum(sum(shape) for shape in shapes if len(shape) == MATRIX)
-
-
-class LowRankResidual(ResidualProcedure):
-    """Changes that need no data; see :func:`suture.surgery.low_rank_residuals`."""
-
-    procedure: Literal["low_rank_residual"]
-
-    def told(self) -> str:
-        """Tell the rank."""
-        return f"{self.size} of what every matrix misses"
-
-    def effort(self, patient: Patient) -> int:
-        """Return the number of tensors of all tasks."""
-        return len(patient.texts) * len(tensors_of_blocks(patient.merged))
-
-    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
-        """Decompose what the merged weights miss of every expert."""
-        experts = {task: patient.expert_of(task).weights for task in patient.texts}
-        return low_rank_residuals(patient.merged.weights, experts, tensors_of_blocks(patient.merged), self.rank, progress)
-
-
-class CalibratedResidual(ResidualProcedure):
-    """Changes as the activations on the calibration texts want them; see :func:`suture.surgery.calibrated_residuals`."""
-
-    procedure: Literal["calibrated_residual"]
-
-    def told(self) -> str:
-        """Tell the rank."""
-        return f"{self.size} of what every matrix misses, weighed by activations"
-
-    def effort(self, patient: Patient) -> int:
-        """Return the number of inputs that pass a block."""
-        return patient.samples * patient.merged.blocks.depth
-
-    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
-        """Decompose what the merged weights miss of every expert, weighed."""
-        return calibrated_residuals(patient.texts, patient.merged, patient.expert_of, self.rank, progress=progress)
-
-
 def _listed(value: object) -> object:
     """Take one procedure for a list of one, and the paper's where none is named."""
     if isinstance(value, Mapping):
@@ -243,6 +184,7 @@ PROCEDURES: tuple[type[Procedure], ...] = (
     DeepSurgery,
     LowRankResidual,
     CalibratedResidual,
+    ResidualSurgeryProcedure,
 )
 AnyProcedure = Annotated[
     Annotated[PaperSurgery, Tag("surgery")]
@@ -250,12 +192,13 @@ AnyProcedure = Annotated[
     | Annotated[DeepClosedFormSurgery, Tag("deep_closed_form")]
     | Annotated[DeepSurgery, Tag("surgery_v2")]
     | Annotated[LowRankResidual, Tag("low_rank_residual")]
-    | Annotated[CalibratedResidual, Tag("calibrated_residual")],
+    | Annotated[CalibratedResidual, Tag("calibrated_residual")]
+    | Annotated[ResidualSurgeryProcedure, Tag("residual_surgery")],
     Discriminator(
         _procedure_of,
         custom_error_type="unknown_procedure",
         custom_error_message="there is no such procedure; expected surgery, closed_form, deep_closed_form, surgery_v2, "
-        "low_rank_residual or calibrated_residual",
+        "low_rank_residual, calibrated_residual or residual_surgery",
     ),
 ]
 Procedures = Annotated[list[AnyProcedure], Field(min_length=1), BeforeValidator(_listed)]

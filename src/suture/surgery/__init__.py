@@ -7,10 +7,11 @@ from suture.surgery.files import Origin, load_surgery, read_origin, save_surgery
 from suture.surgery.fit import fit_surgery
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.online import OnlineSurgery
-from suture.surgery.operations import Operation, load_operation, save_operation
+from suture.surgery.operations import Operation, load_operation, parts_of, save_operation
 from suture.surgery.residual import Residuals, low_rank_residuals
 from suture.surgery.residual_files import load_residuals, save_residuals
 from suture.surgery.residual_fit import calibrated_residuals
+from suture.surgery.residual_surgery import ResidualSurgery, fit_residual_surgery
 from suture.surgery.schedule import Schedule
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "OnlineSurgery",
     "Operation",
     "Origin",
+    "ResidualSurgery",
     "Residuals",
     "Schedule",
     "Surgery",
@@ -26,11 +28,13 @@ __all__ = [
     "fit_closed_form",
     "fit_deep_closed_form",
     "fit_deep_surgery",
+    "fit_residual_surgery",
     "fit_surgery",
     "load_operation",
     "load_residuals",
     "load_surgery",
     "low_rank_residuals",
+    "parts_of",
     "read_origin",
     "save_operation",
     "save_residuals",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from suture.backbones import BlockwiseBackbone, in_precision
 from suture.errors import DataError, InvalidHyperparameter, SutureWarning
@@ -27,6 +28,7 @@ def fit_deep_surgery(
     seed: int,
     *,
     start: Surgery | None = None,
+    trained: Sequence[Tensor] = (),
     precision: torch.dtype = torch.float32,
     progress: Progress = no_progress,
 ) -> Surgery:
@@ -38,8 +40,9 @@ def fit_deep_surgery(
 
     Modules start as those of the paper (:func:`suture.surgery.module.start_of_fit`), or as ``start``: another deep surgery, such as a
     closed form, that is refined. With a held-out part in the schedule the best state on it is kept, the start being one: the result is
-    never worse there. Blocks run in ``precision`` as far as autocast does it. A seed fixes start, batches and held-out part of a task by
-    its name. ``progress`` counts inputs, ``schedule.batch_size`` a step; those that an early stop saves count as done.
+    never worse there. ``trained`` are parameters of the merged network that take part in the fit. Blocks run in ``precision`` as far as
+    autocast does it. A seed fixes start, batches and held-out part of a task by its name. ``progress`` counts inputs,
+    ``schedule.batch_size`` a step; those that an early stop saves count as done.
 
     Raises :class:`DataError` for a task without inputs, networks of different depth, or a start that is not deep;
     :class:`InvalidHyperparameter` for a schedule that ties tasks together or takes one pass.
@@ -54,7 +57,7 @@ def fit_deep_surgery(
         widths = [site.shape[1] for site in targets]
         modules = _copied(task, start, widths) if start else [start_of_fit(width, schedule.rank, generator) for width in widths]
         kept, watched = (rows.tolist() for rows in split_held_out(len(inputs), schedule, generator_for(seed, task, "held-out")))
-        fit = _TaskFit(merged, inputs, targets, modules, schedule, kept, watched, generator, precision)
+        fit = _TaskFit(merged, inputs, targets, modules, trained, schedule, kept, watched, generator, precision)
         *blocks[task], final[task] = fit.run(progress)
     return Surgery(final, blocks)
 
@@ -72,12 +75,13 @@ def _copied(task: str, start: Surgery, widths: Sequence[int]) -> list[Correction
 
 @dataclass(frozen=True)
 class _TaskFit:
-    """The fit of one task; ``modules`` are changed in place."""
+    """The fit of one task; ``modules``, and parameters of the network that are ``trained``, are changed in place."""
 
     merged: BlockwiseBackbone
     inputs: Sequence[Any]
     targets: Sites
     modules: Sequence[Correction]
+    trained: Sequence[Tensor]
     schedule: Schedule
     kept: Sequence[int]
     """The places of the inputs to fit on."""
@@ -88,10 +92,12 @@ class _TaskFit:
 
     def run(self, progress: Progress) -> list[Correction]:
         """Return the fitted corrections: the best on the held-out inputs, or the last."""
-        parameters = [each for module in self.modules for each in (module.down, module.up, module.shift) if each is not None]
+        own = [each for module in self.modules for each in (module.down, module.up, module.shift) if each is not None]
+        parameters = [*own, *self.trained]
         for parameter in parameters:
             parameter.requires_grad_()
         optimizer = torch.optim.Adam(parameters, lr=self.schedule.learning_rate, betas=self.schedule.betas)
+        rate = LambdaLR(optimizer, self.schedule.rate_at)
         best = _Best(parameters)
         if self.watched:
             best.look(self._held_out_loss())
@@ -101,6 +107,7 @@ class _TaskFit:
                 optimizer.zero_grad()
                 self._backward([self.kept[row] for row in next(drawn).tolist()])
                 optimizer.step()
+                rate.step()
                 progress(self.schedule.batch_size)
             if self.watched and (iteration % self.schedule.look_every == 0 or iteration == self.schedule.iterations):
                 best.look(self._held_out_loss())

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast, get_args
@@ -40,6 +40,11 @@ def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> 
 
     The origin and the activation go into the metadata. Raises :class:`DataError` when corrections differ in their activation.
     """
+    write_tensors(file, *surgery_parts(surgery), "surgery", surgery.tasks, origin)
+
+
+def surgery_parts(surgery: Surgery) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors that :func:`save_surgery` writes, and what it tells of them; raises what that raises."""
     activations = {correction.activation for task in surgery.tasks for _, correction in surgery.sites(task)}
     if len(activations) != 1:
         raise DataError(f"a surgery file holds corrections of one activation, not of {' and '.join(sorted(activations))}")
@@ -47,16 +52,16 @@ def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> 
     tensors = dict(named)
     if len(tensors) < len(named):
         raise DataError("no task may be called as a block of another: the names of their tensors would be the same")
+    return tensors, {"rank": str(surgery.rank), "activation": activations.pop()}
+
+
+def write_tensors(
+    file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str], kind: str, tasks: Sequence[str], origin: Origin | None
+) -> None:
+    """Write an operation's tensors, and into the metadata what is to be told of it."""
     specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     known = {} if origin is None else {name: str(value) for name, value in asdict(origin).items()}
-    metadata = {
-        "suture": "surgery",
-        "rank": str(surgery.rank),
-        "activation": activations.pop(),
-        "tasks": json.dumps(surgery.tasks),
-        **known,
-    }
-    write_safetensors(file, specs, tensors.items(), metadata)
+    write_safetensors(file, specs, tensors.items(), {"suture": kind, **about, "tasks": json.dumps(tasks), **known})
 
 
 def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
@@ -71,7 +76,12 @@ def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
 
 def load_surgery(file: Path) -> Surgery:
     """Read what :func:`save_surgery` wrote; raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes."""
-    tensors, activation = open_checkpoint(file), _activation(file)
+    return surgery_of(file, open_checkpoint(file))
+
+
+def surgery_of(file: Path, tensors: Weights) -> Surgery:
+    """Return the surgery that tensors of a file make; raises what :func:`load_surgery` raises."""
+    activation = _activation(file)
     tasks = _tasks(file, tensors)
     final = {task: _read(file, tensors, task, activation) for task in tasks if f"{task}.{DOWN}" in tensors}
     blocks: dict[str, dict[int, Correction]] = {}

@@ -191,7 +191,10 @@ def _adam_step(
     state.steps[begun] += 1
     first, second = schedule.betas
     counts, running = state.steps[begun].tolist(), state.running[begun].tolist()
-    rates = [-schedule.learning_rate / (1 - first**count) if runs else 0.0 for count, runs in zip(counts, running, strict=True)]
+    rates = [
+        -schedule.learning_rate * schedule.rate_at(count - 1) / (1 - first**count) if runs else 0.0
+        for count, runs in zip(counts, running, strict=True)
+    ]
     rate, root = (torch.tensor(values)[:, None, None] for values in (rates, [(1 - second**count) ** 0.5 for count in counts]))
     moments = (state.down, state.down_mean, state.down_square), (state.up, state.up_mean, state.up_square)
     for gradient, tensors in zip(gradients, moments, strict=True):

@@ -1,26 +1,56 @@
-"""What may be done to a merged model for each task, whatever it is: corrections of its representations, or changes of its weights."""
+"""What may be done to a merged model for each task: corrections of its representations, changes of its weights, or both."""
 
 from pathlib import Path
 
-from suture.checkpoints import open_checkpoint
-from suture.surgery.files import Origin, load_surgery, metadata_of, save_surgery
+from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.surgery.files import Origin, load_surgery, metadata_of, save_surgery, surgery_of, surgery_parts, write_tensors
 from suture.surgery.module import Surgery
 from suture.surgery.residual import Residuals
-from suture.surgery.residual_files import KIND, load_residuals, save_residuals
+from suture.surgery.residual_files import KIND, PARTS, load_residuals, residual_parts, residuals_of, save_residuals
+from suture.surgery.residual_surgery import ResidualSurgery
 
-Operation = Surgery | Residuals
-"""Both have ``tasks``, a ``rank``, and ``parameters(task)``."""
+Operation = Surgery | Residuals | ResidualSurgery
+"""All have ``tasks``, a ``rank``, and ``parameters(task)``."""
+
+BOTH = "residual surgery"
+
+
+def parts_of(operation: Operation) -> tuple[Residuals | None, Surgery | None]:
+    """Return what an operation changes of the weights, and the corrections of the network so changed; one of them may be absent."""
+    if isinstance(operation, ResidualSurgery):
+        return operation.residuals, operation.surgery
+    return (operation, None) if isinstance(operation, Residuals) else (None, operation)
 
 
 def save_operation(file: Path, operation: Operation, origin: Origin | None = None) -> None:
-    """Write an operation to one safetensors file, and how it came about into its metadata."""
+    """Write an operation to one safetensors file, and how it came about into its metadata.
+
+    Where both are written, tensors are named as in files of one: residuals end in ``/left``, ``/right`` or ``/change``.
+    """
     if isinstance(operation, Residuals):
         save_residuals(file, operation, origin)
-    else:
+    elif isinstance(operation, Surgery):
         save_surgery(file, operation, origin)
+    else:
+        tensors, about = surgery_parts(operation.surgery)
+        write_tensors(file, {**residual_parts(operation.residuals), **tensors}, about, BOTH, operation.tasks, origin)
 
 
 def load_operation(file: Path) -> Operation:
     """Read what :func:`save_operation` wrote; raises :class:`suture.errors.CorruptCheckpoint` when it is not whole, or something else."""
-    open_checkpoint(file)  # says what is wrong with a file that is none
-    return load_residuals(file) if metadata_of(file).get("suture") == KIND else load_surgery(file)
+    tensors = open_checkpoint(file)  # says what is wrong with a file that is none
+    kind = metadata_of(file).get("suture")
+    if kind == BOTH:
+        return ResidualSurgery(
+            residuals_of(file, _Part(tensors, residual=True)),
+            surgery_of(file, _Part(tensors, residual=False)),
+        )
+    return load_residuals(file) if kind == KIND else load_surgery(file)
+
+
+class _Part(Checkpoint):
+    """The tensors of a file that are residuals, or those that are not."""
+
+    def __init__(self, whole: Checkpoint, *, residual: bool) -> None:
+        super().__init__(whole.path, whole.files)
+        self.file_of = {name: place for name, place in self.file_of.items() if (name.rpartition("/")[2] in PARTS) == residual}

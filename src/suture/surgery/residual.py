@@ -17,6 +17,9 @@ from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteT
 from suture.task_vector import accumulation_dtype
 from suture.types import Progress, no_progress
 
+MATRIX = 2
+"""The dimensions of a matrix."""
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -192,7 +195,7 @@ def low_rank_residuals(
     for task, expert in experts.items():
         for name in names:
             delta, dtype = difference(task, name, merged, expert), accumulation_dtype(merged[name].dtype)
-            changes[task][name] = truncated(delta, rank, dtype) if delta.dim() == 2 else Whole(delta.to(dtype))
+            changes[task][name] = truncated(delta, rank, dtype) if delta.dim() == MATRIX else Whole(delta.to(dtype))
             progress(1)
     return Residuals(changes)
 
@@ -209,7 +212,7 @@ def difference(task: str, name: str, merged: Mapping[str, Tensor], expert: Mappi
         shapes = [list(weights[name].shape) if name in weights else "none" for weights in (merged, expert)]
         raise IncompatibleExperts(f"task {task!r}: {name!r} has the shape {shapes[0]} in the merged model and {shapes[1]} in the expert")
     delta = expert[name].double() - merged[name].double()
-    if delta.dim() > 2:
+    if delta.dim() > MATRIX:
         raise UnsupportedFormat(f"{name!r} has {delta.dim()} dimensions; residuals are of matrices and of vectors")
     if not bool(delta.isfinite().all()):
         raise NonFiniteTensor(f"task {task!r}: {name!r} of the merged model or of the expert holds NaN or Inf")

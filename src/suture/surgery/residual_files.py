@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, write_safetensors
+from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import CorruptCheckpoint, DataError
-from suture.surgery.files import Origin, metadata_of
+from suture.surgery.files import Origin, metadata_of, write_tensors
 from suture.surgery.residual import Change, LowRank, Residuals, Whole
 
 KIND = "residuals"
-LEFT, RIGHT, CHANGE = "left", "right", "change"
+LEFT, RIGHT, CHANGE = PARTS = "left", "right", "change"
 
 
 def save_residuals(file: Path, residuals: Residuals, origin: Origin | None = None) -> None:
@@ -21,10 +20,12 @@ def save_residuals(file: Path, residuals: Residuals, origin: Origin | None = Non
 
     Tasks, in order, and the origin go into the metadata. Raises :class:`DataError` for a tensor with a slash in its name.
     """
-    tensors = dict(_named(residuals))
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    known = {} if origin is None else {name: str(value) for name, value in asdict(origin).items()}
-    write_safetensors(file, specs, tensors.items(), {"suture": KIND, "tasks": json.dumps(residuals.tasks), **known})
+    write_tensors(file, residual_parts(residuals), {}, KIND, residuals.tasks, origin)
+
+
+def residual_parts(residuals: Residuals) -> dict[str, Tensor]:
+    """Return the tensors that :func:`save_residuals` writes; raises what that raises."""
+    return dict(_named(residuals))
 
 
 def _named(residuals: Residuals) -> Iterator[tuple[str, Tensor]]:
@@ -39,6 +40,13 @@ def _named(residuals: Residuals) -> Iterator[tuple[str, Tensor]]:
 def load_residuals(file: Path) -> Residuals:
     """Read what :func:`save_residuals` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
     tensors = open_checkpoint(file)
+    if metadata_of(file).get("suture") != KIND:
+        raise CorruptCheckpoint(f"{file} is not a whole file of residuals: it does not say that it is one")
+    return residuals_of(file, tensors)
+
+
+def residuals_of(file: Path, tensors: Checkpoint) -> Residuals:
+    """Return the residuals that tensors of a file make; raises what :func:`load_residuals` raises."""
     changes: dict[str, dict[str, Change]] = {task: {} for task in _tasks(file)}
     kinds: dict[tuple[str, str], set[str]] = {}
     for key in tensors:
@@ -57,7 +65,7 @@ def load_residuals(file: Path) -> Residuals:
 def _tasks(file: Path) -> list[str]:
     told = metadata_of(file)
     try:
-        tasks = json.loads(told["tasks"]) if told.get("suture") == KIND else None
+        tasks = json.loads(told["tasks"])
     except (KeyError, ValueError):
         tasks = None
     if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):

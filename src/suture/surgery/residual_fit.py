@@ -16,6 +16,7 @@ from suture.backbones.walk import TextWalk, stages_of
 from suture.checkpoints import Weights
 from suture.errors import DataError, InvalidHyperparameter
 from suture.surgery.residual import (
+    MATRIX,
     Change,
     Residuals,
     Whole,
@@ -30,9 +31,6 @@ from suture.types import Progress, no_progress
 
 SHRINKAGE = 0.1
 """What is added to the inputs' covariance, as a share of their mean variance."""
-
-MATRIX = 2
-"""The dimensions of a matrix."""
 
 NOTHING = 1e-12
 """The share of the second moment below which a variance is but rounding."""

@@ -32,6 +32,8 @@ class Schedule:
     steps_per_iteration: int = 2
     batch_size: int = 16
     learning_rate: int | float = 1e-3
+    decay: bool = False
+    """Whether the learning rate falls to zero, along half a cosine, until the last step."""
     betas: tuple[int | float, int | float] = (0.9, 0.999)
     stale_momentum: bool = False
     """Whether every step of a task also moves the others' modules, by what is left of their momentum."""
@@ -56,6 +58,8 @@ class Schedule:
                 raise InvalidHyperparameter(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}")
         if self.one_pass and (self.steps_per_iteration > 1 or self.held_out):
             raise InvalidHyperparameter("one_pass takes every sample once: it goes with one step per iteration and nothing held_out")
+        if self.decay and self.one_pass:
+            raise InvalidHyperparameter("one_pass does not know how many steps there will be: it goes without decay")
         if self.stale_momentum and (self.one_pass or self.held_out):
             raise InvalidHyperparameter("stale_momentum ties the tasks together, so none can end by itself: no one_pass, nothing held_out")
 
@@ -98,6 +102,14 @@ class Schedule:
     def steps(self) -> int:
         """Optimizer steps of each task in all, at most; in one pass :meth:`iterations_for` counts them."""
         return self.iterations * self.steps_per_iteration
+
+    def rate_at(self, step: int) -> float:
+        """Return the share of the learning rate that a step takes.
+
+        >>> Schedule(iterations=1, decay=True).rate_at(1)
+        0.5
+        """
+        return (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2 if self.decay else 1.0
 
     def iterations_for(self, samples: int) -> int:
         """Return the most iterations that a task of so many samples takes."""

@@ -1,0 +1,115 @@
+"""The procedures of surgery that change weights: low-rank residuals, alone or with deep surgery on top."""
+
+from math import prod
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from suture.experiment.procedure import Patient, Procedure, refinement, solved_and_refined
+from suture.surgery import ClosedForm, Operation, Schedule, calibrated_residuals, fit_residual_surgery, low_rank_residuals
+from suture.surgery.residual import MATRIX, tensors_of_blocks
+from suture.types import Progress
+
+SHARE = 0.6
+"""What residuals get of a budget; the corrections get the rest."""
+
+
+class ResidualProcedure(Procedure):
+    """The rivals of surgery: low-rank changes of the blocks' weights."""
+
+    encodes: ClassVar[bool] = False
+
+    rank: int = Field(4, ge=0)
+
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of all that is no matrix, and of the factors of all matrices."""
+        shapes = [patient.merged.weights.specs[name].shape for name in tensors_of_blocks(patient.merged)]
+        return sum(prod(shape) for shape in shapes if len(shape) != MATRIX), sum(sum(shape) for shape in shapes if len(shape) == MATRIX)
+
+
+class LowRankResidual(ResidualProcedure):
+    """Changes that need no data; see :func:`suture.surgery.low_rank_residuals`."""
+
+    procedure: Literal["low_rank_residual"]
+
+    def told(self) -> str:
+        """Tell the rank."""
+        return f"{self.size} of what every matrix misses"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of tensors of all tasks."""
+        return len(patient.texts) * len(tensors_of_blocks(patient.merged))
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
+        """Decompose what the merged weights miss of every expert."""
+        experts = {task: patient.expert_of(task).weights for task in patient.texts}
+        return low_rank_residuals(patient.merged.weights, experts, tensors_of_blocks(patient.merged), self.rank, progress)
+
+
+class CalibratedResidual(ResidualProcedure):
+    """Changes as the activations on the calibration texts want them; see :func:`suture.surgery.calibrated_residuals`."""
+
+    procedure: Literal["calibrated_residual"]
+
+    def told(self) -> str:
+        """Tell the rank."""
+        return f"{self.size} of what every matrix misses, weighed by activations"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs that pass a block."""
+        return patient.samples * patient.merged.blocks.depth
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
+        """Decompose what the merged weights miss of every expert, weighed."""
+        return calibrated_residuals(patient.texts, patient.merged, patient.expert_of, self.rank, progress=progress)
+
+
+class ResidualSurgeryProcedure(ResidualProcedure):
+    """Low-rank changes of weights and deep surgery of what they make, together; see :func:`suture.surgery.fit_residual_surgery`."""
+
+    procedure: Literal["residual_surgery"]
+    rank: int = Field(16, ge=0)
+    """That of the corrections."""
+    residual_rank: int = Field(3, ge=0)
+    refine: int = Field(200, ge=0)
+    """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
+    refine_learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of all changes and of the shifts, and of a rank more of the corrections."""
+        (_, factors), width = super().cost(patient), patient.sites * patient.width
+        return self.residual_rank * factors + width, 2 * width
+
+    def within(self, patient: Patient) -> Procedure:
+        """Return the procedure of the highest ranks that the budget allows; residuals get a share of it unless their rank is given."""
+        if self.budget is None or "residual_rank" in self.model_fields_set:
+            return super().within(patient)
+        _, factors = super().cost(patient)
+        return self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / factors)}).within(patient)
+
+    def told(self) -> str:
+        """Tell the ranks, and the steps."""
+        after = f", at most {self.refine} steps after it" if self.refine else ""
+        return f"{self.size} in closed form after every block, on residuals of rank {self.residual_rank}{after}"
+
+    def refining(self) -> Schedule:
+        """Return the schedule of the refinement."""
+        return refinement(self.refine, self.refine_learning_rate, decay=True)
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs that pass a block, and of those of the refinement."""
+        return solved_and_refined(patient, self.refining() if self.refine else None)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
+        """Decompose, solve, then refine."""
+        return fit_residual_surgery(
+            patient.texts,
+            patient.merged,
+            patient.expert_of,
+            self.residual_rank,
+            ClosedForm(self.rank),
+            self.refining() if self.refine else None,
+            seed,
+            precision=patient.precision,
+            progress=progress,
+        )

@@ -1,0 +1,128 @@
+"""Residuals with surgery on top: what they make of a real encoder, that nothing of the fit stays behind, and their file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from suture.backbones import TextBackbone
+from suture.checkpoints import open_checkpoint
+from suture.errors import CorruptCheckpoint, DataError
+from suture.representation import encode
+from suture.surgery import (
+    ClosedForm,
+    Origin,
+    ResidualSurgery,
+    Schedule,
+    Surgery,
+    fit_deep_closed_form,
+    fit_residual_surgery,
+    load_operation,
+    low_rank_residuals,
+    read_origin,
+    save_operation,
+)
+from suture.surgery.residual import LowRank, tensors_of_blocks
+
+TEXTS = [f"{colour} is {'very ' * (place % 5)}not {word}" for place, colour in enumerate(["red", "blue"] * 20) for word in ("so", "it")]
+SCHEDULE = replace(Schedule.default(), iterations=12, steps_per_iteration=1, look_every=4, patience=12, decay=True)
+
+
+def fitted(
+    merged: Path, expert: Path, residual_rank: int = 2, rank: int = 3, schedule: Schedule | None = None
+) -> tuple[ResidualSurgery, TextBackbone]:
+    backbone = TextBackbone.open(merged)
+    expert_of = lambda _: TextBackbone.open(expert)  # noqa: E731
+    return fit_residual_surgery({"pets": TEXTS}, backbone, expert_of, residual_rank, ClosedForm(rank), schedule, seed=1), backbone
+
+
+def represent(operation: ResidualSurgery, merged: Path) -> Tensor:
+    weights = operation.residuals.weights("pets", open_checkpoint(merged))
+    z = encode(TextBackbone(merged, weights), TEXTS, corrections=operation.surgery.blocks_of("pets"))
+    return operation.surgery("pets", z)
+
+
+def error(z: Tensor, expert: Path) -> float:
+    return float((z - encode(TextBackbone.open(expert), TEXTS)).abs().mean())
+
+
+def test_it_is_the_deep_closed_form_of_the_network_that_the_residuals_make(bert: Path, experts: dict[str, Path]) -> None:
+    found, backbone = fitted(bert, experts["pets"])
+    expert = TextBackbone.open(experts["pets"])
+    matrices = [name for name in tensors_of_blocks(backbone) if len(backbone.weights[name].shape) == 2]
+    residuals = low_rank_residuals(backbone.weights, {"pets": expert.weights}, matrices, 2)
+    network = TextBackbone(bert, residuals.weights("pets", open_checkpoint(bert)))
+    surgery = fit_deep_closed_form({"pets": TEXTS}, network, lambda _: expert, ClosedForm(3))
+    for name, change in residuals.of("pets").items():
+        assert torch.equal(found.residuals.of("pets")[name].whole(), change.whole())
+    expected = surgery("pets", encode(network, TEXTS, corrections=surgery.blocks_of("pets")))
+    torch.testing.assert_close(represent(found, bert), expected, rtol=0, atol=1e-4)
+    assert found.parameters("pets") == residuals.parameters("pets") + surgery.parameters("pets")
+
+
+def test_steps_bring_it_nearer_and_move_all_parts(bert: Path, experts: dict[str, Path]) -> None:
+    expert = experts["pets"]
+    solved, _ = fitted(bert, expert)
+    longer = replace(SCHEDULE, iterations=60, look_every=20, patience=60, learning_rate=3e-3)
+    refined, _ = fitted(bert, expert, schedule=longer)
+    assert error(represent(refined, bert), expert) < error(represent(solved, bert), expert)
+    for name, change in solved.residuals.of("pets").items():
+        moved = refined.residuals.of("pets")[name]
+        assert isinstance(moved, LowRank) == isinstance(change, LowRank)
+        assert moved.shape == change.shape
+        assert not torch.equal(moved.whole(), change.whole())
+        assert not any(part.requires_grad for part in moved.parts())
+
+
+def test_it_ends_up_where_the_fit_left_the_network(bert: Path, experts: dict[str, Path]) -> None:
+    one, _ = fitted(bert, experts["pets"], schedule=SCHEDULE)
+    other, backbone = fitted(bert, experts["pets"], schedule=SCHEDULE)
+    assert torch.equal(represent(one, bert), represent(other, bert))
+    fresh = TextBackbone.open(bert)
+    assert torch.equal(encode(backbone, TEXTS), encode(fresh, TEXTS))
+    assert {name for name, _ in backbone.model.named_parameters()} == {name for name, _ in fresh.model.named_parameters()}
+    assert [type(module) for module in backbone.model.modules()] == [type(module) for module in fresh.model.modules()]
+
+
+def test_a_fault_on_the_way_leaves_the_network_as_it_was(bert: Path, experts: dict[str, Path]) -> None:
+    backbone, expert = TextBackbone.open(bert), TextBackbone.open(experts["pets"])
+    before = encode(backbone, TEXTS)
+    with pytest.raises(DataError, match="no inputs"):
+        fit_residual_surgery({"pets": []}, backbone, lambda _: expert, 1, ClosedForm(1))
+    assert torch.equal(encode(backbone, TEXTS), before)
+
+
+def test_the_expert_itself_asks_for_nothing(bert: Path) -> None:
+    found, backbone = fitted(bert, bert)
+    torch.testing.assert_close(represent(found, bert), encode(backbone, TEXTS), rtol=0, atol=1e-5)
+
+
+def test_both_parts_are_of_the_same_tasks(bert: Path, experts: dict[str, Path]) -> None:
+    found, _ = fitted(bert, experts["pets"])
+    with pytest.raises(DataError, match=r"residuals \(pets\) are not those of the surgery \(cars\)"):
+        ResidualSurgery(found.residuals, Surgery({"cars": found.surgery.final["pets"]}))
+
+
+def test_a_file_gives_the_same_bits(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    found, _ = fitted(bert, experts["pets"])
+    file, origin = tmp_path / "s.safetensors", Origin("held-out", 80, 1, "0" * 64, "residual_surgery", 3)
+    save_operation(file, found, origin)
+    again = load_operation(file)
+    assert isinstance(again, ResidualSurgery)
+    assert read_origin(file) == origin
+    assert (again.tasks, again.rank, again.parameters("pets")) == (found.tasks, found.rank, found.parameters("pets"))
+    assert torch.equal(represent(again, bert), represent(found, bert))
+
+
+@pytest.mark.parametrize("lost", ["pets.blocks.0.up", "pets.down", "/left"])
+def test_a_file_that_lost_a_part_is_refused(bert: Path, experts: dict[str, Path], tmp_path: Path, lost: str) -> None:
+    file = tmp_path / "s.safetensors"
+    save_operation(file, fitted(bert, experts["pets"])[0])
+    tensors = load_file(file)
+    del tensors[next(name for name in tensors if name.endswith(lost))]
+    save_file(tensors, file, {"suture": "residual surgery", "activation": "none", "tasks": '["pets"]'})
+    with pytest.raises(CorruptCheckpoint):
+        load_operation(file)
