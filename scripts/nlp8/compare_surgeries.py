@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from suture.checkpoints import open_checkpoint
+from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.cli.console import progress_stage
 from suture.evaluation import INDIVIDUAL, Model, Record, Results
 from suture.experiment import Recipe, pipeline
@@ -25,7 +25,8 @@ from suture.experiment.pipeline import Representations
 from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
 from suture.merging import DataDrivenMethod
-from suture.surgery import Surgery
+from suture.representation import encode
+from suture.surgery import Operation, parts_of
 from suture.surgery.sites import bias_by_block
 from suture.types import silent
 
@@ -48,9 +49,13 @@ PROCEDURES: list[tuple[dict[str, Any], list[int]]] = [
     (REFINED, THREE),
     ({"procedure": "surgery_v2"}, ONE),
     ({"procedure": "low_rank_residual"}, ONE),
-    ({"procedure": "calibrated_residual"}, THREE),
+    ({"procedure": "calibrated_residual"}, ONE),
+    ({"procedure": "residual_surgery", "refine": 0, "name": "residual_surgery, closed form"}, ONE),
+    ({"procedure": "residual_surgery"}, THREE),
 ]
-RANKS, SAMPLES = [4, 16, 64], [512]
+SIZES: list[int | str] = [4, 16, 64, "1%"]
+"""Ranks, and shares of the backbone's parameters."""
+SAMPLES = [512]
 LOOKED_AT = 200
 """Test samples of a task on which the bias behind every block is measured."""
 
@@ -61,7 +66,7 @@ class Cell:
 
     merge: str
     procedure: dict[str, Any]
-    rank: int
+    size: int | str
     samples: int
     seeds: list[int]
 
@@ -73,13 +78,13 @@ class Cell:
     def file(self, folder: Path) -> Path:
         """Return where its results lie."""
         name = self.name.replace(" ", "-").replace(",", "")
-        return folder / self.merge / f"{name}-r{self.rank}-n{self.samples}.json"
+        return folder / self.merge / f"{name}-{self.size}-n{self.samples}.json"
 
     @property
     def recipe(self) -> Recipe:
         """Return what is run: held-out; the pool is the calibration samples of the smallest task."""
         calibration = {"samples": self.samples, "precision": "bfloat16"}
-        surgery = self.procedure | {"rank": self.rank}
+        surgery = self.procedure | {"rank" if isinstance(self.size, int) else "budget": self.size}
         content = {"suite": "nlp8", "merges": [MERGES[self.merge]], "surgery": surgery, "seeds": self.seeds, "calibration": calibration}
         return Recipe.model_validate(content)
 
@@ -94,7 +99,7 @@ def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
     expert = representations.individual("test")
     records = baselines(setting, representations)
     records += pipeline.measure(setting, Model(cell.merge), 0, representations.shared(cell.merge, merged, "test"), expert)
-    blocks: list[list[float]] = []
+    drift: list[float] = []
     started = time.perf_counter()
     for fitted in pipeline.fit_surgeries(
         setting, recipe, recipe.surgery[0], cell.merge, merged, representations, cell.seeds, progress_stage
@@ -103,26 +108,38 @@ def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
         after = representations.after(fitted.operation, cell.merge, merged, "test")
         about = pipeline.operated_model(cell.merge, fitted)
         records += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.operation)
-        if isinstance(fitted.operation, Surgery) and fitted.operation.deep and not blocks:
-            for task in setting.tasks:
-                corrections = [correction for _, correction in fitted.operation.sites(task.name)]
-                texts = list(task.split("test").texts[:LOOKED_AT])
-                both = setting.backbone(merged), setting.backbone(setting.experts[task.name])
-                blocks.append(bias_by_block(*both, texts, corrections))
+        drift = drift or drift_of(setting, merged, fitted.operation)
         started = time.perf_counter()
     return {
         "cell": asdict(cell),
         "records": [vars(record) for record in records],
         "seconds": seconds,
-        "bias_by_block": [fmean(values) for values in zip(*blocks, strict=True)],
+        "bias_by_block": drift,
+        "merged_by_block": drift_of(setting, merged),
     }
 
 
-def cells(merges: Sequence[str], only: Sequence[str], ranks: Sequence[int], samples: Sequence[int]) -> list[Cell]:
-    """Return the cells of the chosen merges, procedures, ranks and numbers of samples."""
-    chosen = [(procedure, seeds) for procedure, seeds in PROCEDURES if not only or procedure["procedure"] in only]
+def drift_of(setting: Setting, merged: Checkpoint, operation: Operation | None = None) -> list[float]:
+    """Return the bias behind every block and of the representation, the mean over tasks; of the merged model without an operation."""
+    residuals, surgery = parts_of(operation) if operation else (None, None)
+    blocks, shared = [], setting.backbone(merged)
+    for task in setting.tasks:
+        own = shared if residuals is None else setting.backbone(residuals.weights(task.name, merged))
+        corrections = [correction for _, correction in surgery.sites(task.name)] if surgery and surgery.deep else None
+        texts = list(task.split("test").texts[:LOOKED_AT])
+        found = bias_by_block(own, setting.backbone(setting.experts[task.name]), texts, corrections)
+        if surgery and not surgery.deep:
+            z, expert = (encode(network, texts) for network in (own, setting.backbone(setting.experts[task.name])))
+            found[-1] = float((surgery(task.name, z) - expert).abs().mean())
+        blocks.append(found)
+    return [fmean(values) for values in zip(*blocks, strict=True)]
+
+
+def cells(merges: Sequence[str], only: Sequence[str], sizes: Sequence[int | str], samples: Sequence[int]) -> list[Cell]:
+    """Return the cells of the chosen merges, procedures by what the table calls them, sizes and numbers of samples."""
+    chosen = [(procedure, seeds) for procedure, seeds in PROCEDURES if not only or procedure.get("name", procedure["procedure"]) in only]
     return [
-        Cell(merge, procedure, rank, count, seeds) for merge in merges for count in samples for rank in ranks for procedure, seeds in chosen
+        Cell(merge, procedure, size, count, seeds) for merge in merges for count in samples for size in sizes for procedure, seeds in chosen
     ]
 
 
@@ -144,7 +161,7 @@ def row(cell: Cell, found: dict[str, Any]) -> list[str]:
     return [
         cell.merge,
         cell.name,
-        str(cell.rank),
+        str(cell.size),
         str(cell.samples),
         str(len(cell.seeds)),
         f"{after:.1f}",
@@ -171,7 +188,7 @@ HEAD = [
 COLUMNS = [
     "merge",
     "procedure",
-    "rank",
+    "rank or budget",
     "samples",
     "seeds",
     "accuracy",
@@ -192,11 +209,34 @@ def table(folder: Path) -> str:
 
     def place(result: dict[str, Any]) -> tuple[int, int, int, int]:
         cell = Cell(**result["cell"])
-        return list(MERGES).index(cell.merge), -cell.samples, cell.rank, order.index(cell.name)
+        return list(MERGES).index(cell.merge), -cell.samples, SIZES.index(cell.size), order.index(cell.name)
 
-    lines += [f"| {' | '.join(row(Cell(**result['cell']), result))} |" for result in sorted(found, key=place)]
+    found.sort(key=place)
+    lines += [f"| {' | '.join(row(Cell(**result['cell']), result))} |" for result in found]
+    lines += ["", *drift_table(found)]
     made = "Made by `python scripts/nlp8/compare_surgeries.py FOLDER --table docs/results/nlp8-surgeries.md`."
     return "\n".join([*HEAD, *lines, "", made, ""])
+
+
+def drift_table(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of the bias behind every block, with the first seed; of a merge before any surgery too."""
+    depth = len(found[0]["bias_by_block"]) - 1
+    lines = [
+        "## Bias behind every block",
+        "",
+        f"Mean |Δ| of the mean token behind every block, and of the representation z, on {LOOKED_AT} test samples a task; first seed.",
+        "",
+        f"| merge | procedure | rank | samples | {' | '.join(map(str, range(1, depth + 1)))} | z |",
+        "|---|---|" + "---:|" * (depth + 3),
+    ]
+    for merge in dict.fromkeys(result["cell"]["merge"] for result in found):
+        own = [result for result in found if result["cell"]["merge"] == merge]
+        rows = [(["", "", ""], own[0]["merged_by_block"])]
+        rows += [
+            ([Cell(**each["cell"]).name, str(each["cell"]["size"]), str(each["cell"]["samples"])], each["bias_by_block"]) for each in own
+        ]
+        lines += [f"| {' | '.join([merge, *told, *(f'{value:.4f}' for value in values)])} |" for told, values in rows]
+    return lines
 
 
 def main() -> None:
@@ -205,7 +245,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--merges", nargs="+", choices=list(MERGES), default=["weight_averaging", "task_arithmetic", "ties"])
     parser.add_argument("--only", nargs="+", default=[], metavar="PROCEDURE")
-    parser.add_argument("--ranks", nargs="+", type=int, default=RANKS)
+    parser.add_argument("--sizes", nargs="+", type=lambda text: int(text) if text.isdigit() else text, default=SIZES)
     parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES)
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
@@ -213,7 +253,7 @@ def main() -> None:
         options.table.write_text(table(options.folder), encoding="utf-8")
         return
     missing = [
-        cell for cell in cells(options.merges, options.only, options.ranks, options.samples) if not cell.file(options.folder).exists()
+        cell for cell in cells(options.merges, options.only, options.sizes, options.samples) if not cell.file(options.folder).exists()
     ]
     setting = prepare(missing[0].recipe) if missing else None
     for cell in missing:
