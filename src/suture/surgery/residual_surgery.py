@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
+from torch.nn import functional
 
 from suture.backbones import TextBackbone
 from suture.errors import DataError
@@ -15,7 +15,7 @@ from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
 from suture.surgery.deep_fit import fit_deep_surgery
 from suture.surgery.module import Surgery
-from suture.surgery.residual import MATRIX, Change, LowRank, Residuals, low_rank_residuals, tensors_of_blocks
+from suture.surgery.residual import Change, LowRank, Residuals, low_rank_residuals, tensors_of_blocks
 from suture.surgery.schedule import Schedule
 from suture.types import Progress, no_progress
 
@@ -63,7 +63,7 @@ def fit_residual_surgery(
     scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> ResidualSurgery:
-    """Return low-rank residuals of all matrices of the blocks, and corrections after every block of the network that they make.
+    """Return low-rank residuals of all linear layers of the blocks, and corrections after every block of the network that they make.
 
     Residuals come first: θ_t − θ_m by truncated SVD of rank ``residual_rank``, without data (:func:`suture.surgery.low_rank_residuals`).
     They give attention what no correction behind a block can: where to look. Vectors stay the merged model's, as corrections have
@@ -71,15 +71,14 @@ def fit_residual_surgery(
     Then the deep closed form of that network (:func:`suture.surgery.fit_deep_closed_form`). With a ``schedule`` both are refined together
     by gradient, on the loss of :func:`suture.surgery.fit_deep_surgery`, from there on; with a held-out part never worse on that.
 
-    ``merged`` is as it was afterwards. ``progress`` counts inputs times (blocks + 1), then those of the refinement. Raises what those
+    No hook outlives the call. ``progress`` counts inputs times (blocks + 1), then those of the refinement. Raises what those
     functions raise.
     """
-    matrices = [name for name in tensors_of_blocks(merged) if len(merged.weights.specs[name].shape) == MATRIX]
-    changes, final, blocks = {}, {}, {}
+    layers, changes, final, blocks = _linear_layers(merged), {}, {}, {}
     for task, texts in calibration.items():
         inputs, experts = {task: texts}, {task: expert_of(task)}
-        plain = low_rank_residuals(merged.weights, {task: experts[task].weights}, matrices, residual_rank)
-        with _changed(merged, plain.of(task)) as grown:
+        plain = low_rank_residuals(merged.weights, {task: experts[task].weights}, layers, residual_rank)
+        with _changed(layers, plain.of(task)) as grown:
             surgery = fit_deep_closed_form(inputs, merged, experts.__getitem__, settings, scratch, progress)
             if schedule is not None:
                 parts = [part for added in grown.values() for part in added.parameters()]
@@ -94,41 +93,47 @@ def fit_residual_surgery(
                     precision=precision,
                     progress=progress,
                 )
-            changes[task] = {name: added.kept() for name, added in grown.items()}
+            changes[task] = {name: added.change() for name, added in grown.items()}
         *blocks[task], final[task] = (correction for _, correction in surgery.sites(task))
     return ResidualSurgery(Residuals(changes), Surgery(final, blocks))
 
 
 class _Added(nn.Module):
-    """A matrix of a network, and a change of it that can be trained."""
+    """What a change of a linear layer's matrix adds to its outputs; it can be trained."""
 
     def __init__(self, change: LowRank) -> None:
         super().__init__()
         self.left, self.right = nn.Parameter(change.left.clone()), nn.Parameter(change.right.clone())
 
-    def forward(self, matrix: Tensor) -> Tensor:
-        return matrix + self.change().whole()
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(functional.linear(x, self.right), self.left)
 
     def change(self) -> LowRank:
-        return LowRank(self.left, self.right)
-
-    def kept(self) -> LowRank:
-        """Return the change by itself."""
+        """Return the change as it is now."""
         return LowRank(self.left.detach().clone(), self.right.detach().clone())
 
 
+def _linear_layers(network: TextBackbone) -> dict[str, nn.Linear]:
+    """Return the linear layers of a network's blocks, by the names of their matrices on disk."""
+    inside = set(tensors_of_blocks(network))
+    named = {f"{name}.weight": module for name, module in network.model.named_modules() if isinstance(module, nn.Linear)}
+    return {source: named[name] for name, source in network.names.items() if source in inside and name in named}
+
+
 @contextmanager
-def _changed(network: TextBackbone, changes: Mapping[str, Change]) -> Iterator[Mapping[str, _Added]]:
-    """Add changes of matrices, by names on disk, to a network for a moment; yields them as they can be trained."""
-    places = {name: network.model.get_submodule(name.rpartition(".")[0]) for name, source in network.names.items() if source in changes}
-    added: dict[str, _Added] = {}
+def _changed(layers: Mapping[str, nn.Linear], changes: Mapping[str, Change]) -> Iterator[Mapping[str, _Added]]:
+    """Add changes of their matrices to layers for a moment; yields them as they can be trained.
+
+    Outputs are changed and not the matrices: that costs r(out + in) products a token in place of new matrices at every step.
+    """
+    added = {name: _Added(change) for name, change in changes.items() if isinstance(change, LowRank)}
+
+    def hook_of(own: _Added) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        return lambda _layer, inputs, output: output + own(inputs[0])
+
+    hooks = [layers[name].register_forward_hook(hook_of(own)) for name, own in added.items()]
     try:
-        for name, module in places.items():
-            change = changes[network.names[name]]
-            assert isinstance(change, LowRank)  # noqa: S101  the caller named matrices
-            added[name] = _Added(change)
-            register_parametrization(module, name.rpartition(".")[2], added[name], unsafe=True)
-        yield {network.names[name]: each for name, each in added.items()}
+        yield added
     finally:
-        for name in added:
-            remove_parametrizations(places[name], name.rpartition(".")[2], leave_parametrized=False)
+        for hook in hooks:
+            hook.remove()
