@@ -14,8 +14,8 @@ from suture.errors import InvalidRecipe
 from suture.evaluation import Model, Results
 from suture.experiment import Recipe, measure_only, read_recipe, run
 from suture.experiment.procedure import Patient
-from suture.experiment.procedures import DeepClosedFormSurgery, PaperSurgery
 from suture.experiment.residual_procedures import ResidualSurgeryProcedure
+from suture.experiment.surgery_procedures import DeepClosedFormSurgery, PaperSurgery
 from suture.representation import encode, representation_bias
 from suture.surgery import Schedule, read_origin
 

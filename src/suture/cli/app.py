@@ -145,7 +145,12 @@ def operate(
     merged: Merged = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="SHARE", help="Parameters a task may cost, as a share of the backbone's: 0.5%. Decides the rank."),
+        typer.Option(
+            "--budget",
+            metavar="SHARE",
+            help="Parameters a task may cost, as a share of the backbone's: 0.5%. "
+            "Decides the rank, and the procedure too if the recipe names none.",
+        ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it is a surgery file.")] = False,
 ) -> None:

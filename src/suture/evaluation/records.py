@@ -1,6 +1,6 @@
 """Results as tidy rows: one value per row, the contract of ``results.csv``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -71,6 +71,15 @@ class Spread:
     mean: float
     deviation: float | None
 
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> "Spread":
+        """Return that of some values, at least one.
+
+        >>> f"{Spread.of([1.0, 3.0]):.1f}", f"{Spread.of([2.0]):.1f}"
+        ('2.0 ± 1.4', '2.0')
+        """
+        return cls(fmean(samples), stdev(samples) if len(samples) > 1 else None)
+
     def __format__(self, spec: str) -> str:
         spread = "" if self.deviation is None else f" ± {self.deviation:{spec}}"
         return f"{self.mean:{spec}}{spread}"
@@ -121,8 +130,7 @@ class Results:
         if any(values is None for values in per_task):
             return None
         seeds = [values for values in per_task if values is not None]
-        samples = [scale * fmean(values[seed] for values in seeds) for seed in seeds[0]]
-        return Spread(fmean(samples), stdev(samples) if len(samples) > 1 else None)
+        return Spread.of([scale * fmean(values[seed] for values in seeds) for seed in seeds[0]])
 
     def gap_closed(self, operated: Model) -> float | None:
         """Return the share of the accuracy between merged model and experts that surgery wins back; None when there is no gap."""

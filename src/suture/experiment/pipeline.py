@@ -13,15 +13,15 @@ from suture.backbones import TextCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
-from suture.experiment.procedure import Patient, Procedure
+from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
 from suture.experiment.provenance import texts_digest
 from suture.experiment.recipe import Mode, Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
 from suture.merging.method import SEED
 from suture.randomness import generator_for
-from suture.representation import encode, encode_cached, representation_bias
-from suture.surgery import Operation, Origin, parts_of
+from suture.representation import encode_cached, representation_bias
+from suture.surgery import Operation, Origin, parts_of, represent
 from suture.task_vector import TaskVector
 from suture.tasks import Split
 from suture.training import fine_tune
@@ -62,13 +62,9 @@ class Representations:
         if residuals is None and surgery is not None and not surgery.deep:
             return {task: surgery(task, z) for task, z in self.shared(model, merged, split).items()}
         splits = {task.name: task.split(split) for task in self.setting.tasks}
-        backbone, encoded = self.setting.backbone(merged), {}
+        backbone = self.setting.backbone(merged)
         with self.stage(f"Encoding {split}: {model} after surgery", sum(map(len, splits.values()))) as progress:
-            for task, part in splits.items():
-                network = backbone if residuals is None else self.setting.backbone(residuals.weights(task, merged))
-                z = encode(network, part.texts, progress, () if surgery is None else surgery.blocks_of(task))
-                encoded[task] = z if surgery is None else surgery(task, z)
-        return encoded
+            return {task: represent(operation, backbone, task, part.texts, progress) for task, part in splits.items()}
 
     def known(self, model: str, split: str) -> Encoded:
         """Return what has been encoded before under a model's name."""
@@ -166,21 +162,22 @@ def calibration_sizes(setting: Setting, recipe: Recipe) -> dict[str, int]:
 def fit_surgeries(
     setting: Setting,
     recipe: Recipe,
-    procedure: Procedure,
+    procedure: ProcedureRecipe,
     model: str,
     merged: Checkpoint,
     representations: Representations,
     seeds: Sequence[int],
     stage: Stage = silent,
 ) -> Iterator[Fitted]:
-    """Fit the surgery of one merged model by one procedure, once per seed."""
+    """Fit the surgery of one merged model by one procedure, once per seed; what is left open is chosen with the first."""
     about, sizes = recipe.calibration.label, calibration_sizes(setting, recipe)
+    chosen: Procedure | None = None
     for seed in seeds:
         patient = _patient(setting, recipe, model, merged, representations, seed)
-        chosen = procedure.within(patient)
+        chosen = chosen or procedure.within(patient, seed, stage)
         if chosen.encodes:
             _ = patient.pairs  # encoding has a bar of its own
-        with stage(f"Operating on {model}: {procedure.label}", chosen.effort(patient)) as progress:
+        with stage(f"Operating on {model}: {chosen.label}", chosen.effort(patient)) as progress:
             operation = chosen.fit(patient, seed, progress)
         yield Fitted(operation, Origin(about, max(sizes.values()), seed, merged.digest, chosen.label, chosen.rank))
 

@@ -14,7 +14,7 @@ from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation, Schedule
 from suture.surgery.pairs import Pair
-from suture.types import Progress
+from suture.types import Progress, Stage, silent
 
 NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Schedule.default()}
 
@@ -55,11 +55,8 @@ class Patient:
         return self.merged.blocks.depth + 1
 
 
-class Procedure(Strict):
-    """One way to fit surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
-
-    encodes: ClassVar[bool] = True
-    """Whether it looks at final representations, which are computed before."""
+class ProcedureRecipe(Strict):
+    """What a recipe says of one surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
 
     procedure: str
     rank: int
@@ -78,14 +75,14 @@ class Procedure(Strict):
     def label(self) -> str:
         """What the tables call it: its ``name``, or the procedure's.
 
-        >>> from suture.experiment.procedures import PaperSurgery
+        >>> from suture.experiment.surgery_procedures import PaperSurgery
         >>> PaperSurgery(rank=4).label, PaperSurgery(iterations=100, name="short").label
         ('surgery', 'short')
         """
         return self.name or self.procedure
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "Procedure":
+    def _one_of_both(self) -> "ProcedureRecipe":
         if self.budget is not None and "rank" in self.model_fields_set:
             raise ValueError("give either 'rank' or 'budget'")
         return self
@@ -96,14 +93,29 @@ class Procedure(Strict):
         return f"rank {self.rank}" if self.budget is None else f"{self.budget:.2%} of the parameters"
 
     @abstractmethod
+    def told(self) -> str:
+        """Return what a reader of the tables must know of it."""
+
+    @abstractmethod
+    def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> "Procedure":
+        """Return what is to be fitted, sized by the budget if there is one.
+
+        Raises :class:`InvalidRecipe` when that does not allow rank 1.
+        """
+
+
+class Procedure(ProcedureRecipe):
+    """One way to fit surgery."""
+
+    encodes: ClassVar[bool] = True
+    """Whether it looks at final representations, which are computed before."""
+
+    @abstractmethod
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return how many parameters a task costs at rank 0, and how many more with every rank."""
 
-    def within(self, patient: Patient) -> "Procedure":
-        """Return the procedure of the highest rank that the budget allows, if it has one.
-
-        Raises :class:`InvalidRecipe` when it does not allow rank 1.
-        """
+    def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> "Procedure":  # noqa: ARG002
+        """Return the procedure of the highest rank that the budget allows."""
         if self.budget is None:
             return self
         (fixed, each), most = self.cost(patient), int(self.budget * patient.size)
@@ -113,10 +125,6 @@ class Procedure(Strict):
                 f"{self.procedure} of rank 1 takes {fixed + each:,}"
             )
         return self.model_copy(update={"rank": (most - fixed) // each})
-
-    @abstractmethod
-    def told(self) -> str:
-        """Return what a reader of the tables must know of it."""
 
     @abstractmethod
     def effort(self, patient: Patient) -> int:

@@ -24,8 +24,10 @@ from pydantic import (
 from suture.backbones import Pooling
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
-from suture.experiment.procedures import PROCEDURES, AnyProcedure, PaperSurgery, Procedures
+from suture.experiment.best import BestProcedure
+from suture.experiment.procedures import PROCEDURES, AnyProcedure, Procedures
 from suture.experiment.strict import Amount, Strict
+from suture.experiment.surgery_procedures import PaperSurgery
 from suture.merging import MergingMethod, make_method
 from suture.merging.method import SEED
 from suture.training import FineTuning
@@ -252,10 +254,16 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def within_budget(recipe: Recipe, budget: str) -> Recipe:
-    """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank; raises :class:`InvalidRecipe` for nonsense."""
-    first, *others = recipe.surgery
-    settings = {**first.model_dump(exclude={"rank"}, exclude_unset=True), "procedure": first.procedure, "budget": budget}
+    """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank, or with the best of all if it names none.
+
+    Raises :class:`InvalidRecipe` for nonsense.
+    """
+    first, *others = recipe.surgery if "surgery" in recipe.model_fields_set else [None]
     try:
+        if first is None:
+            best = BestProcedure.model_validate({"procedure": "best", "budget": budget})
+            return recipe.model_copy(update={"surgery": [best]})
+        settings = {**first.model_dump(exclude={"rank"}, exclude_unset=True), "procedure": first.procedure, "budget": budget}
         return recipe.model_copy(update={"surgery": [type(first).model_validate(settings), *others]})
     except ValidationError as error:
         raise InvalidRecipe(f"--budget: {'; '.join(_explain(fault) for fault in error.errors())}") from error
@@ -288,5 +296,7 @@ def _anchored(part: Any, folder: Path) -> Any:
     if isinstance(part, list):
         return [_anchored(item, folder) for item in part]
     if isinstance(part, Strict):
-        return part.model_copy(update={key: _anchored(getattr(part, key), folder) for key in type(part).model_fields})
+        anchored = {key: _anchored(getattr(part, key), folder) for key in type(part).model_fields}
+        # What was not given stays so: only what has changed is set.
+        return part.model_copy(update={key: value for key, value in anchored.items() if value != getattr(part, key)})
     return part

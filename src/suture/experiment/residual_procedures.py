@@ -8,7 +8,7 @@ from pydantic import Field
 from suture.experiment.procedure import Patient, Procedure, refinement, solved_and_refined
 from suture.surgery import ClosedForm, Operation, Schedule, calibrated_residuals, fit_residual_surgery, low_rank_residuals
 from suture.surgery.residual import MATRIX, tensors_of_blocks
-from suture.types import Progress
+from suture.types import Progress, Stage, silent
 
 SHARE = 0.6
 """What residuals get of a budget; the corrections get the rest."""
@@ -80,12 +80,12 @@ class ResidualSurgeryProcedure(ResidualProcedure):
         (_, factors), width = super().cost(patient), patient.sites * patient.width
         return self.residual_rank * factors + width, 2 * width
 
-    def within(self, patient: Patient) -> Procedure:
+    def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
         """Return the procedure of the highest ranks that the budget allows; residuals get a share of it unless their rank is given."""
         if self.budget is None or "residual_rank" in self.model_fields_set:
-            return super().within(patient)
+            return super().within(patient, seed, stage)
         _, factors = super().cost(patient)
-        return self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / factors)}).within(patient)
+        return self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / factors)}).within(patient, seed, stage)
 
     def told(self) -> str:
         """Tell the ranks, and the steps."""

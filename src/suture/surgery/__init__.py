@@ -7,7 +7,7 @@ from suture.surgery.files import Origin, load_surgery, read_origin, save_surgery
 from suture.surgery.fit import fit_surgery
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.online import OnlineSurgery
-from suture.surgery.operations import Operation, load_operation, parts_of, save_operation
+from suture.surgery.operations import Operation, load_operation, parts_of, represent, save_operation
 from suture.surgery.residual import Residuals, low_rank_residuals
 from suture.surgery.residual_files import load_residuals, save_residuals
 from suture.surgery.residual_fit import calibrated_residuals
@@ -36,6 +36,7 @@ __all__ = [
     "low_rank_residuals",
     "parts_of",
     "read_origin",
+    "represent",
     "save_operation",
     "save_residuals",
     "save_surgery",

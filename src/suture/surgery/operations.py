@@ -1,13 +1,21 @@
 """What may be done to a merged model for each task: corrections of its representations, changes of its weights, or both."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
+from suture.backbones import TextBackbone
 from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.representation import encode
 from suture.surgery.files import Origin, load_surgery, metadata_of, save_surgery, surgery_of, surgery_parts, write_tensors
 from suture.surgery.module import Surgery
 from suture.surgery.residual import Residuals
 from suture.surgery.residual_files import KIND, PARTS, load_residuals, residual_parts, residuals_of, save_residuals
 from suture.surgery.residual_surgery import ResidualSurgery
+from suture.types import Progress, no_progress
 
 Operation = Surgery | Residuals | ResidualSurgery
 """All have ``tasks``, a ``rank``, and ``parameters(task)``."""
@@ -20,6 +28,23 @@ def parts_of(operation: Operation) -> tuple[Residuals | None, Surgery | None]:
     if isinstance(operation, ResidualSurgery):
         return operation.residuals, operation.surgery
     return (operation, None) if isinstance(operation, Residuals) else (None, operation)
+
+
+def represent(
+    operation: Operation, merged: TextBackbone, task: str, texts: Sequence[str], progress: Progress = no_progress
+) -> Float[Tensor, "n k"]:
+    """Return the representations of a task's texts after an operation on the merged backbone. ``progress`` counts texts.
+
+    Raises :class:`suture.errors.UnknownName` for another task, :class:`suture.errors.DataError` when there is no text, and
+    :class:`suture.errors.IncompatibleExperts` when the operation is not one of this backbone.
+    """
+    residuals, surgery = parts_of(operation)
+    network = merged
+    if residuals is not None:
+        assert isinstance(merged.weights, Checkpoint)  # noqa: S101  what is merged is no adapter
+        network = replace(merged, weights=residuals.weights(task, merged.weights))
+    z = encode(network, texts, progress, () if surgery is None else surgery.blocks_of(task))
+    return z if surgery is None else surgery(task, z)
 
 
 def save_operation(file: Path, operation: Operation, origin: Origin | None = None) -> None:

@@ -1,0 +1,97 @@
+"""The procedure that a user who only knows how much a task may cost wants: whichever comes nearest to the experts for that."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from statistics import fmean
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from suture.errors import DataError, InvalidRecipe
+from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
+from suture.experiment.residual_procedures import LowRankResidual, ResidualSurgeryProcedure
+from suture.experiment.surgery_procedures import ClosedFormSurgery, DeepClosedFormSurgery, PaperSurgery
+from suture.representation import encode
+from suture.surgery import represent
+from suture.types import Stage, silent
+
+CANDIDATES: dict[str, type[Procedure]] = {
+    "surgery": PaperSurgery,
+    "closed_form": ClosedFormSurgery,
+    "deep_closed_form": DeepClosedFormSurgery,
+    "low_rank_residual": LowRankResidual,
+    "residual_surgery": ResidualSurgeryProcedure,
+}
+JUDGED = 4
+"""One sample of so many says which procedure is the best."""
+
+
+class BestProcedure(ProcedureRecipe):
+    """Of several procedures, each as large as the budget allows, the one that leaves the least bias on samples it has not seen.
+
+    Each is fitted to three quarters of the first seed's samples and judged on the last; what is chosen is then fitted to all. What is
+    compared is mean |ẑ − z_expert|, as a share of the merged model's, the mean over tasks.
+    """
+
+    procedure: Literal["best"]
+    rank: int = Field(0, ge=0, le=0, exclude=True)
+    among: list[Literal["surgery", "closed_form", "deep_closed_form", "low_rank_residual", "residual_surgery"]] = Field(
+        ["closed_form", "deep_closed_form", "low_rank_residual", "residual_surgery"], min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _budgeted(self) -> "BestProcedure":
+        if self.budget is None:
+            raise ValueError("'best' needs a 'budget', such as 1%")
+        return self
+
+    def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
+        """Return the best of the procedures, sized; raises :class:`InvalidRecipe` when the budget allows none."""
+        part, judged = _parted(patient)
+        affordable = list(self._affordable(patient))
+        targets = {task: encode(patient.expert_of(task), texts) for task, texts in judged.items()}
+        before = {task: _distance(encode(patient.merged, texts), targets[task]) for task, texts in judged.items()}
+        left = []
+        for candidate in affordable:
+            if candidate.encodes:
+                _ = part.pairs  # encoding has a bar of its own
+            with stage(f"Trying {candidate.label}", candidate.effort(part)) as progress:
+                operation = candidate.fit(part, seed, progress)
+            after = {task: _distance(represent(operation, patient.merged, task, texts), targets[task]) for task, texts in judged.items()}
+            left.append(fmean(after[task] / before[task] if before[task] else after[task] for task in judged))
+        best = affordable[left.index(min(left))]
+        return best.model_copy(update={"name": f"best: {best.label}"})
+
+    def _affordable(self, patient: Patient) -> Iterator[Procedure]:
+        """Yield the candidates that the budget buys."""
+        refused = []
+        for name in dict.fromkeys(self.among):
+            try:
+                yield CANDIDATES[name].model_validate({"procedure": name, "budget": self.budget}).within(patient)
+            except InvalidRecipe as error:
+                refused.append(str(error))
+        if len(refused) == len(set(self.among)):
+            raise InvalidRecipe("; ".join(refused))
+
+    def told(self) -> str:
+        """Tell what is chosen among."""
+        return f"the best of {', '.join(self.among)} for {self.size}, by a quarter of the samples"
+
+
+def _parted(patient: Patient) -> tuple[Patient, Mapping[str, list[str]]]:
+    """Return the patient with the first of its texts only, and the others, which are to judge by."""
+    ends = {task: len(texts) - len(texts) // JUDGED for task, texts in patient.texts.items()}
+    if bare := [task for task, texts in patient.texts.items() if ends[task] == len(texts)]:
+        raise DataError(f"choosing the best procedure takes at least {JUDGED} calibration samples a task; fewer: {', '.join(bare)}")
+
+    def pairs() -> dict[str, tuple[Tensor, Tensor]]:
+        return {task: (merged[: ends[task]], expert[: ends[task]]) for task, (merged, expert) in patient.pairs.items()}
+
+    texts = {task: list(own)[: ends[task]] for task, own in patient.texts.items()}
+    return replace(patient, texts=texts, pairs_of=pairs), {task: list(own)[ends[task] :] for task, own in patient.texts.items()}
+
+
+def _distance(z: Tensor, target: Tensor) -> float:
+    return float(torch.nn.functional.l1_loss(z, target))

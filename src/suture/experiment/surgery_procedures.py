@@ -1,0 +1,158 @@
+"""The procedures that correct representations: what each is told, what it looks at, and what it fits."""
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from suture.experiment.procedure import NAMED, Patient, Procedure, refinement, solved_and_refined
+from suture.surgery import (
+    ClosedForm,
+    Schedule,
+    Surgery,
+    fit_closed_form,
+    fit_deep_closed_form,
+    fit_deep_surgery,
+    fit_surgery,
+)
+from suture.types import Progress
+
+
+class PaperSurgery(Procedure):
+    """The modules of Representation Surgery, fitted by gradient; see :class:`suture.surgery.Schedule`."""
+
+    procedure: Literal["surgery"] = "surgery"
+    schedule: Literal["reference", "default"] = "reference"
+    """The authors' loop, or ours, which stops early by an eighth of the samples."""
+    rank: int = Field(16, ge=1)
+    iterations: int | None = Field(None, ge=1)
+    """Without a number, those of the schedule: 500, or at most 1,000 of ours."""
+    steps_per_iteration: int = Field(2, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+
+    def fitting(self) -> Schedule:
+        """Return the schedule that these numbers describe."""
+        named = NAMED[self.schedule]
+        return replace(
+            named,
+            rank=self.rank,
+            iterations=self.iterations or named.iterations,
+            steps_per_iteration=self.steps_per_iteration,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of one module."""
+        return 0, 2 * patient.width
+
+    def told(self) -> str:
+        """Tell the steps."""
+        most = "at most " if self.schedule == "default" else ""
+        return f"{self.size}, {most}{self.fitting().steps} steps"
+
+    def effort(self, patient: Patient) -> int:  # noqa: ARG002
+        """Return the number of steps."""
+        return self.fitting().steps
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Fit the modules of all tasks together."""
+        return fit_surgery(patient.pairs, self.fitting(), seed, progress)
+
+
+class ClosedFormSurgery(Procedure):
+    """Corrections of the final representation, solved for; see :func:`suture.surgery.fit_closed_form`."""
+
+    procedure: Literal["closed_form"]
+    rank: int = Field(16, ge=0)
+
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of one correction with a shift."""
+        return patient.width, 2 * patient.width
+
+    def told(self) -> str:
+        """Tell the rank."""
+        return f"{self.size}, in closed form"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of tasks."""
+        return len(patient.texts)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:  # noqa: ARG002
+        """Solve task by task; nothing is drawn."""
+        return fit_closed_form(patient.pairs, ClosedForm(self.rank), progress)
+
+
+class DeepClosedFormSurgery(Procedure):
+    """Corrections after every block and at the end, solved for in forward order, and refined by gradient if asked for."""
+
+    encodes: ClassVar[bool] = False
+
+    procedure: Literal["deep_closed_form"]
+    rank: int = Field(16, ge=0)
+    refine: int = Field(0, ge=0)
+    """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
+    refine_learning_rate: float = Field(3e-4, gt=0, allow_inf_nan=False)
+
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of a correction with a shift at every site."""
+        return patient.sites * patient.width, 2 * patient.sites * patient.width
+
+    def told(self) -> str:
+        """Tell the rank, and the steps after it."""
+        return f"{self.size}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
+
+    def refining(self) -> Schedule:
+        """Return the schedule of the refinement."""
+        return refinement(self.refine, self.refine_learning_rate, decay=False)
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs that pass a block, and of those of the refinement."""
+        return solved_and_refined(patient, self.refining() if self.refine else None)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Solve, then refine."""
+        texts, merged, expert_of = patient.texts, patient.merged, patient.expert_of
+        solved = fit_deep_closed_form(texts, merged, expert_of, ClosedForm(self.rank), progress=progress)
+        if not self.refine:
+            return solved
+        schedule = self.refining()
+        return fit_deep_surgery(texts, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
+
+
+class DeepSurgery(Procedure):
+    """SurgeryV2 by gradient; see :func:`suture.surgery.fit_deep_surgery`."""
+
+    encodes: ClassVar[bool] = False
+
+    procedure: Literal["surgery_v2"]
+    schedule: Literal["reference", "default"] = "reference"
+    rank: int = Field(16, ge=1)
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+
+    def fitting(self) -> Schedule:
+        """Return the schedule that these numbers describe."""
+        once = replace(NAMED[self.schedule], iterations=self.steps, steps_per_iteration=1)
+        return replace(once, rank=self.rank, batch_size=self.batch_size, learning_rate=self.learning_rate)
+
+    def cost(self, patient: Patient) -> tuple[int, int]:
+        """Return the parameters of a module at every site."""
+        return 0, 2 * patient.sites * patient.width
+
+    def told(self) -> str:
+        """Tell the steps."""
+        most = "at most " if self.schedule == "default" else ""
+        return f"{self.size} after every block, {most}{self.steps} steps"
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs of all steps."""
+        return self.steps * self.batch_size * len(patient.texts)
+
+    def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
+        """Fit the modules of all blocks, task by task."""
+        return fit_deep_surgery(
+            patient.texts, patient.merged, patient.expert_of, self.fitting(), seed, precision=patient.precision, progress=progress
+        )
