@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_args
 from suture.cli.console import progress_stage
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Results, Spread
 from suture.experiment import Recipe, run
-from suture.experiment.recipe import Mode
+from suture.experiment.calibration import Mode
 
 THREE, ONE = [0, 1, 2], [0]
 MODES: tuple[Mode, ...] = get_args(Mode)

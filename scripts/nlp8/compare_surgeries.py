@@ -207,13 +207,13 @@ def table(folder: Path) -> str:
     found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/*.json")]
     order = [procedure.get("name", procedure["procedure"]) for procedure, _ in PROCEDURES]
 
-    def place(result: dict[str, Any]) -> tuple[int, int, int, int]:
+    def place(result: dict[str, Any]) -> tuple[int, int, bool, str, int]:
         cell = Cell(**result["cell"])
-        return list(MERGES).index(cell.merge), -cell.samples, SIZES.index(cell.size), order.index(cell.name)
+        return list(MERGES).index(cell.merge), -cell.samples, isinstance(cell.size, str), f"{cell.size:>5}", order.index(cell.name)
 
     found.sort(key=place)
     lines += [f"| {' | '.join(row(Cell(**result['cell']), result))} |" for result in found]
-    lines += ["", *drift_table(found)]
+    lines += ["", *drift_table(found)] if found else []
     made = "Made by `python scripts/nlp8/compare_surgeries.py FOLDER --table docs/results/nlp8-surgeries.md`."
     return "\n".join([*HEAD, *lines, "", made, ""])
 
@@ -226,7 +226,7 @@ def drift_table(found: Sequence[dict[str, Any]]) -> list[str]:
         "",
         f"Mean |Δ| of the mean token behind every block, and of the representation z, on {LOOKED_AT} test samples a task; first seed.",
         "",
-        f"| merge | procedure | rank | samples | {' | '.join(map(str, range(1, depth + 1)))} | z |",
+        f"| merge | procedure | rank or budget | samples | {' | '.join(map(str, range(1, depth + 1)))} | z |",
         "|---|---|" + "---:|" * (depth + 3),
     ]
     for merge in dict.fromkeys(result["cell"]["merge"] for result in found):

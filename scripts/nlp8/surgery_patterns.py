@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from suture.cli.console import progress_stage
 from suture.evaluation import Spread, accuracy
 from suture.experiment import Recipe, pipeline
+from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.pipeline import Representations
-from suture.experiment.recipe import CalibrationRecipe
 from suture.experiment.setting import Setting, prepare
 from suture.randomness import generator_for
 from suture.report.figures import save_figure
@@ -67,8 +67,8 @@ class Subject:
             values.append(accuracy(self.setting.heads[task.name](after), task.split("test").known_labels()))
         return 100 * fmean(values)
 
-    def drawn(self, pairs: Pairs, samples: float, seed: int) -> Pairs:
-        """Return some rows of every task, drawn by a seed: so many, or a share of all."""
+    def drawn(self, pairs: Pairs, samples: int | float, seed: int) -> Pairs:
+        """Return some rows of every task, drawn by a seed: a whole number of them, or a share."""
         amount, found = CalibrationRecipe(samples=samples), {}
         for task, (merged, expert) in pairs.items():
             rows = torch.randperm(len(merged), generator=generator_for(seed, task, "calibration"))[: amount.size(len(merged))]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2Model
 
 from suture.backbones import Blocks
 from suture.errors import UnsupportedFormat
@@ -94,6 +95,27 @@ def test_blocks_that_hand_on_more_than_hidden_states_are_refused() -> None:
     network = Handing()
     with pytest.raises(UnsupportedFormat, match="more than hidden states"):
         Blocks(list(network.layers), network).enter(torch.rand(2, 3, generator=torch.Generator().manual_seed(0)))
+
+
+def test_a_network_that_keeps_a_cache_is_taken_apart_too() -> None:
+    torch.manual_seed(0)
+    gpt = GPT2Model(GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=11, n_positions=9)).eval().requires_grad_(False)
+    tokens = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    blocks = Blocks(list(gpt.h), lambda x: gpt(x).last_hidden_state)
+    for _ in range(2):
+        passage = blocks.enter(tokens)
+        for number in range(blocks.depth):
+            passage = blocks.step(number, passage)
+        torch.testing.assert_close(blocks.leave(passage), gpt(tokens).last_hidden_state)
+
+
+def test_values_that_are_not_finite_pass_through() -> None:
+    network, x = Whole(), torch.full((2, 3), torch.nan)
+    blocks = blocks_of(network)
+    passage = blocks.enter(x)
+    for number in range(blocks.depth):
+        passage = blocks.step(number, passage)
+    assert blocks.leave(passage).isnan().all()
 
 
 def test_nothing_stays_behind_and_what_others_put_there_does() -> None:

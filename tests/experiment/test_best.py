@@ -9,13 +9,13 @@ import yaml
 from torch import Tensor
 
 from suture.backbones import TextBackbone
-from suture.errors import DataError, InvalidRecipe
+from suture.errors import DataError, InvalidRecipe, UnsupportedFormat
 from suture.experiment import Recipe, operate_only, read_recipe, run, within_budget
 from suture.experiment.best import BestProcedure
 from suture.experiment.procedure import Patient
 from suture.experiment.surgery_procedures import ClosedFormSurgery, DeepClosedFormSurgery
 from suture.representation import encode
-from suture.surgery import ClosedForm, fit_closed_form, fit_deep_closed_form, load_operation, read_origin
+from suture.surgery import ClosedForm, Correction, Surgery, fit_closed_form, fit_deep_closed_form, load_operation, read_origin
 
 TEXTS = [f"{colour} is {'very ' * (place % 3)}not {word}" for place, colour in enumerate(["red", "blue"] * 8) for word in ("so", "it")]
 
@@ -59,8 +59,25 @@ KINDS: dict[Any, str] = {ClosedFormSurgery: "closed_form", DeepClosedFormSurgery
 def test_what_the_budget_does_not_buy_is_left_out(bert: Path, experts: dict[str, Path]) -> None:
     subject = patient(bert, experts)
     assert best(budget=0.02).within(subject).procedure == "closed_form"
-    with pytest.raises(InvalidRecipe, match=r"closed_form of rank 1 takes .*; .*deep_closed_form of rank 1 takes"):
+    with pytest.raises(InvalidRecipe, match=r"none of .* can be fitted: .*closed_form of rank 1 takes .*deep_closed_form of rank 1 takes"):
         best(budget=0.0001).within(subject)
+
+
+def test_what_is_not_for_such_networks_or_diverges_is_left_out(
+    bert: Path, experts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = patient(bert, experts)
+
+    def refuse(*_: object) -> None:
+        raise UnsupportedFormat("the network does not run its blocks once each, in order")
+
+    monkeypatch.setattr(DeepClosedFormSurgery, "fit", refuse)
+    assert best(among=["deep_closed_form", "closed_form"]).within(subject).procedure == "closed_form"
+    with pytest.raises(InvalidRecipe, match="deep_closed_form: the network does not run its blocks"):
+        best(among=["deep_closed_form"]).within(subject)
+    wild = Correction(torch.full((1, 16), torch.nan), torch.ones(16, 1), activation="none")
+    monkeypatch.setattr(DeepClosedFormSurgery, "fit", lambda *_: Surgery({"pets": wild}))
+    assert best(among=["deep_closed_form", "closed_form"]).within(subject).procedure == "closed_form"
 
 
 def test_too_few_samples_to_judge_by(bert: Path, experts: dict[str, Path]) -> None:
@@ -74,7 +91,7 @@ def test_a_recipe_says_it_with_a_budget(recipe_file: Path) -> None:
     recipe = read_recipe(recipe_file)
     assert recipe.surgery == [best(among=["closed_form"])]
     assert Recipe.model_validate(recipe.model_dump(mode="json")).surgery == recipe.surgery
-    for wrong, message in (({}, "needs a 'budget'"), ({"budget": 0.5, "rank": 3}, "rank"), ({"budget": 0.5, "among": ["luck"]}, "among")):
+    for wrong, message in (({}, "takes a 'budget'"), ({"budget": 0.5, "rank": 3}, "rank"), ({"budget": 0.5, "among": ["luck"]}, "among")):
         recipe_file.write_text(yaml.safe_dump(content | {"surgery": {"procedure": "best", **wrong}}))
         with pytest.raises(InvalidRecipe, match=message):
             read_recipe(recipe_file)
@@ -82,10 +99,16 @@ def test_a_recipe_says_it_with_a_budget(recipe_file: Path) -> None:
 
 def test_one_row_for_all_seeds_and_a_file_that_tells_what_was_chosen(recipe_file: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(recipe_file.read_text())
-    surgery = {"procedure": "best", "budget": "60%", "among": ["closed_form", "deep_closed_form"]}
-    recipe_file.write_text(yaml.safe_dump(content | {"surgery": surgery, "merges": ["weight_averaging"], "seeds": [0, 1]}))
-    (operated,) = run(read_recipe(recipe_file), tmp_path / "out").results.operated("weight_averaging")
-    assert operated.surgery in {"best: closed_form", "best: deep_closed_form"}
+    surgery = {"procedure": "best", "budget": "60%", "among": ["closed_form", "deep_closed_form"], "name": "mine"}
+    recipe_file.write_text(yaml.safe_dump(content | {"surgery": surgery, "merges": ["weight_averaging", "dare"], "seeds": [0, 1]}))
+    results = run(read_recipe(recipe_file), tmp_path / "out").results
+    for merge in ("weight_averaging", "dare"):
+        (operated,) = results.operated(merge)
+        assert operated.surgery in {"mine: closed_form", "mine: deep_closed_form"}
+        for seed in (0, 1):
+            origin = read_origin(tmp_path / "out" / "surgery" / f"{merge}-seed{seed}.safetensors")
+            assert origin is not None
+            assert (origin.kind, origin.rank) == (operated.surgery, operated.rank)
     assert "the best of closed_form, deep_closed_form for 60.00% of the parameters" in (tmp_path / "out" / "table.md").read_text()
 
 

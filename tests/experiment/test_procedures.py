@@ -165,6 +165,14 @@ def test_residuals_and_corrections_share_a_budget(bert: Path, experts: dict[str,
     (residual, rank), (none, more) = ranks(), ranks(residual_rank=0)
     assert residual > 0 == none
     assert 0 < rank < more
+    assert ranks(budget=1.0)[0] > residual > ranks(budget=0.2)[0]
+
+
+def test_what_a_budget_decides_is_the_same_once_written(bert: Path, experts: dict[str, Path]) -> None:
+    subject = patient(bert, experts)
+    recipe = Recipe.model_validate(GOOD | {"surgery": {"procedure": "residual_surgery", "budget": "90%"}})
+    again = Recipe.model_validate(recipe.model_dump(mode="json"))
+    assert again.surgery[0].within(subject) == recipe.surgery[0].within(subject)
 
 
 def test_a_budget_that_buys_nothing(bert: Path, experts: dict[str, Path]) -> None:

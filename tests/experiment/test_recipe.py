@@ -127,9 +127,14 @@ def test_calibration_samples_are_a_number_or_a_share(tmp_path: Path) -> None:
         recipe = read_recipe(write(tmp_path, GOOD | {"calibration": {"samples": samples}}))
         assert read_recipe(write(tmp_path, recipe.model_dump(mode="json"))) == recipe
         sizes[samples] = recipe.calibration.size(1000)
+    assert [read_recipe(write(tmp_path, GOOD | {"calibration": {"samples": s}})).calibration.size(100) for s in ("7%", "29%", "55%")] == [
+        7,
+        29,
+        55,
+    ]
     assert sizes == {32: 32, "1%": 10, 0.25: 250, "100%": 1000, None: 1000}
     for samples in (0, -1, 1.5, "0%", "101%", "many"):
-        with pytest.raises(InvalidRecipe, match=r"'calibration\.samples"):
+        with pytest.raises(InvalidRecipe, match=r"'calibration\.samples': expected a number of samples"):
             read_recipe(write(tmp_path, GOOD | {"calibration": {"samples": samples}}))
 
 
@@ -141,5 +146,8 @@ def test_calibration_texts_come_from_the_task_the_others_or_a_file(tmp_path: Pat
     assert read_recipe(write(tmp_path, GOOD | {"calibration": {"source": "others"}})).calibration.label == "held-out, other tasks"
     with pytest.raises(InvalidRecipe, match="missing for: a"):
         read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"source": "others"}}))
+    for wrong, message in (({"source": 3}, "expected own, others or a file"), ({"text": "line"}, "'text' names the column of a file")):
+        with pytest.raises(InvalidRecipe, match=message):
+            read_recipe(write(tmp_path, GOOD | {"calibration": wrong}))
     with pytest.raises(InvalidRecipe, match="take out 'source'"):
         read_recipe(write(tmp_path, GOOD | {"calibration": {"mode": "transductive", "source": "others"}}))

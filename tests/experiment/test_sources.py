@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from suture.errors import DataError
-from suture.experiment.recipe import CalibrationRecipe
+from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.sources import sourced
 from suture.tasks import Split, Task
 

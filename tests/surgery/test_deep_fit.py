@@ -151,6 +151,9 @@ def test_half_precision_comes_close() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(InvalidHyperparameter, match="stale_momentum"):
         fit(sequences(0, 3), Schedule(stale_momentum=True))
+    tasks = {"a": sequences(0, 3), "b": sequences(1, 3)}
+    with pytest.raises(InvalidHyperparameter, match="one task at a time, not for a, b"):
+        fit_deep_surgery(tasks, network(0), lambda _: network(1), Schedule(), 0, trained=[torch.ones(1)])
     with pytest.raises(DataError, match="no inputs"):
         fit([])
     z = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
 """The fit of Eq. 2: against a step-by-step NumPy Adam, and its laws."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -68,18 +69,21 @@ def test_equal_to_adam_by_hand() -> None:
         module.compare(fitted.final[task])
 
 
-def test_equal_to_torch_bit_for_bit() -> None:
-    sets, schedule = pairs(0, {"a": 40}, width=24), Schedule(rank=5, iterations=40, learning_rate=1e-2)
+@pytest.mark.parametrize("decay", [False, True])
+def test_equal_to_torch_bit_for_bit(decay: bool) -> None:
+    sets, schedule = pairs(0, {"a": 40}, width=24), Schedule(rank=5, iterations=40, learning_rate=1e-2, decay=decay)
     generator = generator_for(5, "a")
     start = start_of_fit(24, 5, generator)
     rows, (merged, expert) = shuffled_rows(40, 16, generator), sets["a"]
     down, up = start.down[None].requires_grad_(), start.up[None].requires_grad_()
     optimizer = torch.optim.Adam([down, up], lr=1e-2)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / 80)) if decay else 1.0)
     for _ in range(schedule.steps):
         batch = next(rows)
         optimizer.zero_grad()
         (operate(merged[batch][None], down, up) - expert[batch]).abs().mean(dim=(1, 2)).sum().backward()
         optimizer.step()
+        rate.step()
     fitted = fit_surgery(sets, schedule, seed=5).final["a"]
     assert torch.equal(fitted.down, down[0])
     assert torch.equal(fitted.up, up[0])

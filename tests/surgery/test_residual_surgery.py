@@ -1,5 +1,6 @@
 """Residuals with surgery on top: what they make of a real encoder, that nothing of the fit stays behind, and their file."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from suture.surgery import (
     fit_deep_closed_form,
     fit_residual_surgery,
     load_operation,
+    load_surgery,
     low_rank_residuals,
     read_origin,
     save_operation,
@@ -77,7 +79,7 @@ def test_steps_bring_it_nearer_and_move_all_parts(bert: Path, experts: dict[str,
         assert not any(part.requires_grad for part in moved.parts())
 
 
-def test_it_ends_up_where_the_fit_left_the_network(bert: Path, experts: dict[str, Path]) -> None:
+def test_the_same_bits_come_again_and_nothing_stays_behind(bert: Path, experts: dict[str, Path]) -> None:
     one, _ = fitted(bert, experts["pets"], schedule=SCHEDULE)
     other, backbone = fitted(bert, experts["pets"], schedule=SCHEDULE)
     assert torch.equal(represent(one, bert), represent(other, bert))
@@ -89,10 +91,39 @@ def test_it_ends_up_where_the_fit_left_the_network(bert: Path, experts: dict[str
 
 def test_a_fault_on_the_way_leaves_the_network_as_it_was(bert: Path, experts: dict[str, Path]) -> None:
     backbone, expert = TextBackbone.open(bert), TextBackbone.open(experts["pets"])
-    before = encode(backbone, TEXTS)
-    with pytest.raises(DataError, match="no inputs"):
-        fit_residual_surgery({"pets": []}, backbone, lambda _: expert, 1, ClosedForm(1))
+    before, seen = encode(backbone, TEXTS), list[int]()
+
+    def interrupt(count: int) -> None:
+        seen.append(count)
+        if sum(seen) > len(TEXTS) * (backbone.blocks.depth + 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_residual_surgery({"pets": TEXTS}, backbone, lambda _: expert, 1, ClosedForm(1), SCHEDULE, progress=interrupt)
     assert torch.equal(encode(backbone, TEXTS), before)
+
+
+def test_other_tasks_change_nothing(bert: Path, experts: dict[str, Path]) -> None:
+    tasks = {task: TextBackbone.open(folder) for task, folder in experts.items()}
+    both = fit_residual_surgery(
+        dict.fromkeys(["colours", "pets"], TEXTS), TextBackbone.open(bert), tasks.__getitem__, 2, ClosedForm(3), SCHEDULE, seed=1
+    )
+    alone, _ = fitted(bert, experts["pets"], schedule=SCHEDULE)
+    assert both.tasks == ("colours", "pets")
+    assert torch.equal(represent(both, bert), represent(alone, bert))
+
+
+def test_weights_in_other_precisions(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        folders = []
+        for place, folder in enumerate((bert, experts["pets"])):
+            folders.append(tmp_path / f"{dtype}-{place}")
+            shutil.copytree(folder, folders[-1])
+            tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+            save_file(tensors, folders[-1] / "model.safetensors", {"format": "pt"})
+        found, backbone = fitted(*folders, schedule=SCHEDULE)
+        before = error(encode(backbone, TEXTS), folders[1])
+        assert error(represent(found, folders[0]), folders[1]) < 0.5 * before
 
 
 def test_the_expert_itself_asks_for_nothing(bert: Path) -> None:
@@ -117,12 +148,19 @@ def test_a_file_gives_the_same_bits(bert: Path, experts: dict[str, Path], tmp_pa
     assert torch.equal(represent(again, bert), represent(found, bert))
 
 
-@pytest.mark.parametrize("lost", ["pets.blocks.0.up", "pets.down", "/left"])
+def test_it_is_not_opened_as_surgery_alone(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    save_operation(tmp_path / "s.safetensors", fitted(bert, experts["pets"])[0])
+    with pytest.raises(CorruptCheckpoint, match="a file of residual surgery, not of surgery alone; open it with load_operation"):
+        load_surgery(tmp_path / "s.safetensors")
+
+
+@pytest.mark.parametrize("lost", ["pets.blocks.0.up", "pets.down", "/left", ""])
 def test_a_file_that_lost_a_part_is_refused(bert: Path, experts: dict[str, Path], tmp_path: Path, lost: str) -> None:
     file = tmp_path / "s.safetensors"
     save_operation(file, fitted(bert, experts["pets"])[0])
     tensors = load_file(file)
-    del tensors[next(name for name in tensors if name.endswith(lost))]
+    gone = [name for name in tensors if name.endswith(lost)][:1] if lost else [name for name in tensors if "/" in name]
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in gone}
     save_file(tensors, file, {"suture": "residual surgery", "activation": "none", "tasks": '["pets"]'})
     with pytest.raises(CorruptCheckpoint):
         load_operation(file)

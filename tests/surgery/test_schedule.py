@@ -34,6 +34,8 @@ def test_iterations_of_a_stream_follow_its_length() -> None:
         ({"held_out": 1}, "held_out"),
         ({"held_out": -0.1}, "held_out"),
         ({"held_out": float("nan")}, "held_out"),
+        ({"decay": True, "steps_per_iteration": 1, "one_pass": True}, "decay"),
+        ({"decay": True, "stale_momentum": True}, "decay"),
         ({"one_pass": True}, "one step per iteration"),
         ({"one_pass": True, "steps_per_iteration": 1, "held_out": 0.2}, "nothing held_out"),
         ({"stale_momentum": True, "held_out": 0.2}, "stale_momentum"),

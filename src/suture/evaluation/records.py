@@ -73,7 +73,7 @@ class Spread:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> "Spread":
-        """Return that of some values, at least one.
+        """Return mean and deviation of some values, at least one.
 
         >>> f"{Spread.of([1.0, 3.0]):.1f}", f"{Spread.of([2.0]):.1f}"
         ('2.0 ± 1.4', '2.0')

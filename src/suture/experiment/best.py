@@ -1,6 +1,7 @@
 """The procedure that a user who only knows how much a task may cost wants: whichever comes nearest to the experts for that."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 from typing import Literal
@@ -9,12 +10,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from suture.errors import DataError, InvalidRecipe
+from suture.errors import DataError, InvalidRecipe, UnsupportedFormat
 from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
 from suture.experiment.residual_procedures import LowRankResidual, ResidualSurgeryProcedure
 from suture.experiment.surgery_procedures import ClosedFormSurgery, DeepClosedFormSurgery, PaperSurgery
 from suture.representation import encode
-from suture.surgery import represent
+from suture.surgery import Operation, represent
 from suture.types import Stage, silent
 
 CANDIDATES: dict[str, type[Procedure]] = {
@@ -36,7 +37,7 @@ class BestProcedure(ProcedureRecipe):
     """
 
     procedure: Literal["best"]
-    rank: int = Field(0, ge=0, le=0, exclude=True)
+    rank: int = Field(0, exclude=True)
     among: list[Literal["surgery", "closed_form", "deep_closed_form", "low_rank_residual", "residual_surgery"]] = Field(
         ["closed_form", "deep_closed_form", "low_rank_residual", "residual_surgery"], min_length=1
     )
@@ -44,36 +45,38 @@ class BestProcedure(ProcedureRecipe):
     @model_validator(mode="after")
     def _budgeted(self) -> "BestProcedure":
         if self.budget is None:
-            raise ValueError("'best' needs a 'budget', such as 1%")
+            raise ValueError("'best' takes a 'budget', such as 1%, and no rank")
         return self
 
     def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
-        """Return the best of the procedures, sized; raises :class:`InvalidRecipe` when the budget allows none."""
+        """Return the best of the procedures, sized; those that the budget or the network does not allow are left out.
+
+        Raises :class:`InvalidRecipe` when none is left.
+        """
         part, judged = _parted(patient)
-        affordable = list(self._affordable(patient))
         targets = {task: encode(patient.expert_of(task), texts) for task, texts in judged.items()}
         before = {task: _distance(encode(patient.merged, texts), targets[task]) for task, texts in judged.items()}
-        left = []
-        for candidate in affordable:
-            if candidate.encodes:
-                _ = part.pairs  # encoding has a bar of its own
-            with stage(f"Trying {candidate.label}", candidate.effort(part)) as progress:
-                operation = candidate.fit(part, seed, progress)
-            after = {task: _distance(represent(operation, patient.merged, task, texts), targets[task]) for task, texts in judged.items()}
-            left.append(fmean(after[task] / before[task] if before[task] else after[task] for task in judged))
-        best = affordable[left.index(min(left))]
-        return best.model_copy(update={"name": f"best: {best.label}"})
 
-    def _affordable(self, patient: Patient) -> Iterator[Procedure]:
-        """Yield the candidates that the budget buys."""
+        def left(operation: Operation) -> float:
+            after = {task: _distance(represent(operation, patient.merged, task, texts), targets[task]) for task, texts in judged.items()}
+            share = fmean(after[task] / before[task] if before[task] else after[task] for task in judged)
+            return share if math.isfinite(share) else math.inf
+
+        tried: list[tuple[float, Procedure]] = []
         refused = []
         for name in dict.fromkeys(self.among):
             try:
-                yield CANDIDATES[name].model_validate({"procedure": name, "budget": self.budget}).within(patient)
-            except InvalidRecipe as error:
-                refused.append(str(error))
-        if len(refused) == len(set(self.among)):
-            raise InvalidRecipe("; ".join(refused))
+                candidate = CANDIDATES[name].model_validate({"procedure": name, "budget": self.budget}).within(patient)
+                if candidate.encodes:
+                    _ = part.pairs  # encoding has a bar of its own
+                with stage(f"Trying {candidate.label}", candidate.effort(part)) as progress:
+                    tried.append((left(candidate.fit(part, seed, progress)), candidate))
+            except (InvalidRecipe, UnsupportedFormat) as error:  # too dear, or not for such networks
+                refused.append(f"{name}: {error}")
+        if not tried:
+            raise InvalidRecipe(f"none of {', '.join(self.among)} can be fitted: {'; '.join(refused)}")
+        best = min(tried, key=lambda found: found[0])[1]
+        return best.model_copy(update={"name": f"{self.label}: {best.label}"})
 
     def told(self) -> str:
         """Tell what is chosen among."""

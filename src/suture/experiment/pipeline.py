@@ -13,9 +13,10 @@ from suture.backbones import TextCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
+from suture.experiment.calibration import Mode
 from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
 from suture.experiment.provenance import texts_digest
-from suture.experiment.recipe import Mode, Recipe
+from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
 from suture.merging.method import SEED
@@ -38,6 +39,8 @@ class Fitted(NamedTuple):
 
     operation: Operation
     origin: Origin
+    procedure: Procedure | None = None
+    """The one that has fitted it, sized, and chosen where a recipe leaves that open; None for what was read from a file."""
 
 
 @dataclass
@@ -169,7 +172,7 @@ def fit_surgeries(
     seeds: Sequence[int],
     stage: Stage = silent,
 ) -> Iterator[Fitted]:
-    """Fit the surgery of one merged model by one procedure, once per seed; what is left open is chosen with the first."""
+    """Fit the surgery of one merged model by one procedure, once per seed; what the recipe leaves open is chosen with the first."""
     about, sizes = recipe.calibration.label, calibration_sizes(setting, recipe)
     chosen: Procedure | None = None
     for seed in seeds:
@@ -179,7 +182,7 @@ def fit_surgeries(
             _ = patient.pairs  # encoding has a bar of its own
         with stage(f"Operating on {model}: {chosen.label}", chosen.effort(patient)) as progress:
             operation = chosen.fit(patient, seed, progress)
-        yield Fitted(operation, Origin(about, max(sizes.values()), seed, merged.digest, chosen.label, chosen.rank))
+        yield Fitted(operation, Origin(about, max(sizes.values()), seed, merged.digest, chosen.label, chosen.rank), chosen)
 
 
 def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int) -> Patient:

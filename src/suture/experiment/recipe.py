@@ -6,9 +6,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -25,15 +24,13 @@ from suture.backbones import Pooling
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
 from suture.experiment.best import BestProcedure
+from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.procedures import PROCEDURES, AnyProcedure, Procedures
-from suture.experiment.strict import Amount, Strict
+from suture.experiment.strict import Strict
 from suture.experiment.surgery_procedures import PaperSurgery
 from suture.merging import MergingMethod, make_method
 from suture.merging.method import SEED
 from suture.training import FineTuning
-
-Mode = Literal["held-out", "transductive"]
-Source = Literal["own", "others"] | Path
 
 
 def _method(value: object) -> MergingMethod:
@@ -114,45 +111,6 @@ class TaskRecipe(Strict):
         return classes
 
 
-class CalibrationRecipe(Strict):
-    """The unlabelled samples that data-driven merges and surgery learn from.
-
-    Each seed draws ``samples`` of each task's first ``pool``: a number or a share (``10%``); None means all. In ``precision`` bfloat16
-    data-driven merges and joint training run their forward passes in that, as far as autocast does.
-    """
-
-    mode: Mode = "held-out"
-    source: Source = "own"
-    """Each task's own calibration texts, those of the other tasks, or a csv, jsonl or parquet file of texts of any kind."""
-    text: str = "text"
-    """The column of such a file."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    samples: Amount | None = None
-    pool: int | None = Field(None, ge=1)
-
-    @property
-    def label(self) -> str:
-        """What tables and files say that was learnt from."""
-        kinds = {"own": "", "others": ", other tasks"}
-        return self.mode + kinds.get(str(self.source), f", {Path(self.source).name}")
-
-    def size(self, among: int) -> int:
-        """Return how many of so many samples are drawn.
-
-        >>> CalibrationRecipe(samples="1%").size(250), CalibrationRecipe().size(250)
-        (3, 250)
-        """
-        if self.samples is None:
-            return among
-        return self.samples if isinstance(self.samples, int) else ceil(self.samples * among)
-
-    @model_validator(mode="after")
-    def _held_out(self) -> "CalibrationRecipe":
-        if self.mode == "transductive" and self.source != "own":
-            raise ValueError("transductive calibration is on the task's own test texts: take out 'source'")
-        return self
-
-
 class JointRecipe(Strict):
     """Traditional multi-task learning beside the merges, on the tasks' labelled ``train`` files (:class:`suture.training.FineTuning`)."""
 
@@ -196,7 +154,7 @@ class Recipe(Strict):
             ("task names", [task.name for task in self.tasks]),
             ("seeds", self.seeds),
             ("merges", list(map(str, self.merges))),
-            ("procedures of surgery", [f"{each.label} of rank {each.rank}" for each in self.surgery]),
+            ("procedures of surgery", [f"{each.label} of {each.size}" for each in self.surgery]),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
@@ -254,7 +212,7 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def within_budget(recipe: Recipe, budget: str) -> Recipe:
-    """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank, or with the best of all if it names none.
+    """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank, or with ``best`` if it names none.
 
     Raises :class:`InvalidRecipe` for nonsense.
     """

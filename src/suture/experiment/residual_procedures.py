@@ -8,14 +8,17 @@ from pydantic import Field
 from suture.experiment.procedure import Patient, Procedure, refinement, solved_and_refined
 from suture.surgery import ClosedForm, Operation, Schedule, calibrated_residuals, fit_residual_surgery, low_rank_residuals
 from suture.surgery.residual import MATRIX, tensors_of_blocks
+from suture.surgery.residual_surgery import linear_layers
 from suture.types import Progress, Stage, silent
 
+RANK = 3
+"""That of residuals where neither a number nor a budget decides it."""
 SHARE = 0.6
 """What residuals get of a budget; the corrections get the rest."""
 
 
 class ResidualProcedure(Procedure):
-    """The rivals of surgery: low-rank changes of the blocks' weights."""
+    """Low-rank changes of the blocks' weights, and nothing else."""
 
     encodes: ClassVar[bool] = False
 
@@ -64,33 +67,42 @@ class CalibratedResidual(ResidualProcedure):
         return calibrated_residuals(patient.texts, patient.merged, patient.expert_of, self.rank, progress=progress)
 
 
-class ResidualSurgeryProcedure(ResidualProcedure):
+class ResidualSurgeryProcedure(Procedure):
     """Low-rank changes of weights and deep surgery of what they make, together; see :func:`suture.surgery.fit_residual_surgery`."""
+
+    encodes: ClassVar[bool] = False
 
     procedure: Literal["residual_surgery"]
     rank: int = Field(16, ge=0)
     """That of the corrections."""
-    residual_rank: int = Field(3, ge=0)
+    residual_rank: int | None = Field(None, ge=0)
+    """Without a number 3, or what a share of the budget comes to."""
     refine: int = Field(200, ge=0)
     """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
     refine_learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of all changes and of the shifts, and of a rank more of the corrections."""
-        (_, factors), width = super().cost(patient), patient.sites * patient.width
-        return self.residual_rank * factors + width, 2 * width
+        width = patient.sites * patient.width
+        return self._residual_rank * _factors(patient) + width, 2 * width
 
     def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
         """Return the procedure of the highest ranks that the budget allows; residuals get a share of it unless their rank is given."""
-        if self.budget is None or "residual_rank" in self.model_fields_set:
+        if self.budget is None or self.residual_rank is not None:
             return super().within(patient, seed, stage)
-        _, factors = super().cost(patient)
-        return self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / factors)}).within(patient, seed, stage)
+        shared = self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / _factors(patient))})
+        return shared.within(patient, seed, stage)
 
     def told(self) -> str:
         """Tell the ranks, and the steps."""
-        after = f", at most {self.refine} steps after it" if self.refine else ""
-        return f"{self.size} in closed form after every block, on residuals of rank {self.residual_rank}{after}"
+        after = f", {self.refine} steps after it" if self.refine else ""
+        if self.budget is not None and self.residual_rank is None:
+            return f"residuals and corrections after every block of {self.size}, in closed form{after}"
+        return f"corrections after every block of {self.size}, in closed form, on residuals of rank {self._residual_rank}{after}"
+
+    @property
+    def _residual_rank(self) -> int:
+        return RANK if self.residual_rank is None else self.residual_rank
 
     def refining(self) -> Schedule:
         """Return the schedule of the refinement."""
@@ -106,10 +118,15 @@ class ResidualSurgeryProcedure(ResidualProcedure):
             patient.texts,
             patient.merged,
             patient.expert_of,
-            self.residual_rank,
+            self._residual_rank,
             ClosedForm(self.rank),
             self.refining() if self.refine else None,
             seed,
             precision=patient.precision,
             progress=progress,
         )
+
+
+def _factors(patient: Patient) -> int:
+    """Return the parameters of residuals of rank 1 of all linear layers; raises :class:`suture.errors.UnsupportedFormat` without any."""
+    return sum(layer.in_features + layer.out_features for layer in linear_layers(patient.merged).values())

@@ -16,6 +16,7 @@ from suture.checkpoints.writing import write_text
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Results
 from suture.experiment import pipeline
 from suture.experiment.pipeline import Encoded, Representations
+from suture.experiment.procedure import ProcedureRecipe
 from suture.experiment.provenance import inputs_of, paths_of, settings_of
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting, prepare
@@ -131,16 +132,18 @@ def _merge_and_operate(
     model, place, expert = pipeline.merged_model(setting, recipe, method), place_of(recipe, method), representations.individual("test")
     plain: list[Record] = []
     operated: list[Record] = []
+    procedures: dict[int, ProcedureRecipe] = dict(enumerate(recipe.surgery, 1))
     (folder / "surgery").mkdir(exist_ok=True)
     for variant, seeds in pipeline.seeded(method, recipe.seeds):
         name = _encoded_as(recipe, method, seeds[0])
         merged = pipeline.merge(setting, recipe, variant, seeds[0], folder / "merged" / name.replace(model.merge, place), stage)
         test = representations.shared(name, merged, "test")
         plain += pipeline.measure(setting, model, seeds[0], test, expert)
-        for number, procedure in enumerate(recipe.surgery, 1):
-            part = "" if len(recipe.surgery) == 1 else f"-{number}-{procedure.procedure}"
-            for fitted in pipeline.fit_surgeries(setting, recipe, procedure, name, merged, representations, seeds, stage):
-                save_operation(folder / "surgery" / f"{place}{part}-seed{fitted.origin.seed}.safetensors", *fitted)
+        for number, asked in enumerate(recipe.surgery, 1):
+            part = "" if len(recipe.surgery) == 1 else f"-{number}-{asked.procedure}"
+            for fitted in pipeline.fit_surgeries(setting, recipe, procedures[number], name, merged, representations, seeds, stage):
+                procedures[number] = fitted.procedure or procedures[number]
+                save_operation(folder / "surgery" / f"{place}{part}-seed{fitted.origin.seed}.safetensors", fitted.operation, fitted.origin)
                 after = representations.after(fitted.operation, name, merged, "test")
                 shown.setdefault(model.merge, after)
                 about = pipeline.operated_model(model.merge, fitted)

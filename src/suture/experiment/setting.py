@@ -66,7 +66,7 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     folder = recipe.base if recipe.base.is_dir() else recipe.base.parent
     backbone = TextBackbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
     given = {entry.name: given_head(entry) for entry in recipe.tasks if entry.head.file is not None}
-    read = {entry.name: read_task(entry, given.get(entry.name), recipe.calibration.mode == "held-out") for entry in recipe.tasks}
+    read = {entry.name: read_task(entry, given.get(entry.name), recipe.calibration.own) for entry in recipe.tasks}
     heads = {entry.name: given.get(entry.name) or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"

@@ -6,15 +6,15 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from suture.errors import DataError
-from suture.experiment.recipe import CalibrationRecipe
+from suture.experiment.calibration import CalibrationRecipe
 from suture.tasks import Split, Task, read_split
 
 
 def sourced(tasks: Sequence[Task], calibration: CalibrationRecipe) -> list[Task]:
     """Return the tasks, each with the calibration split that it is to learn from.
 
-    Texts of other tasks come in turn, one of each, so that the first few are of all of them. None that stands in the task's own test
-    split is among them. Raises :class:`DataError` when none is left.
+    Texts of other tasks come in turn, one of each, so that the first few are of all of them; none of the task's own is among them. Nor
+    is one of its test split, whatever the source. Raises :class:`DataError` when none is left.
     """
     if calibration.source == "own":
         return list(tasks)
@@ -25,8 +25,9 @@ def sourced(tasks: Sequence[Task], calibration: CalibrationRecipe) -> list[Task]
 
 
 def _in_turn(tasks: Sequence[Task], own: Task) -> list[str]:
+    known = set(own.splits["calibration"].texts) if "calibration" in own.splits else set()
     others = [task.split("calibration").texts for task in tasks if task.name != own.name]
-    return [text for text in chain.from_iterable(zip_longest(*others)) if text is not None]
+    return [text for text in chain.from_iterable(zip_longest(*others)) if text is not None and text not in known]
 
 
 def _with_calibration(task: Task, texts: Sequence[str]) -> Task:

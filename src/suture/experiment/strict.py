@@ -2,25 +2,35 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, PlainValidator, field_validator
 
 
-def _percent(value: object) -> object:
-    """Read ``0.5%`` for 0.005."""
-    if isinstance(value, str) and value.rstrip().endswith("%"):
-        return float(value.rstrip()[:-1]) / 100
-    return value
+def _share(value: object) -> float:
+    """Read ``0.5%`` or ``0.005``."""
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"expected a share of all, such as 0.5% or 0.005, not {value}")
+    return share
 
 
-def _positive(value: int | float) -> int | float:
-    if value <= 0 or (isinstance(value, float) and not value <= 1):
-        raise ValueError("expected how many, at least 1, or a share of all, such as 10%")
-    return value
+def _amount(value: object) -> int | float:
+    if isinstance(value, int) and value >= 1:
+        return value
+    try:
+        if isinstance(value, float | str):
+            return _share(value)
+    except ValueError:
+        pass
+    raise ValueError(f"expected a number of samples, at least 1, or a share of all, such as 10%, not {value}")
 
 
-Share = Annotated[float, BeforeValidator(_percent), Field(gt=0, le=1)]
+Share = Annotated[float, PlainValidator(_share)]
 """``0.5%`` or ``0.005``."""
-Amount = Annotated[int | float, BeforeValidator(_percent), AfterValidator(_positive)]
+Amount = Annotated[int | float, PlainValidator(_amount)]
 """A whole number of samples, or a share of all."""
 
 

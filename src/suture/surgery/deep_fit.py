@@ -40,13 +40,16 @@ def fit_deep_surgery(
 
     Modules start as those of the paper (:func:`suture.surgery.module.start_of_fit`), or as ``start``: another deep surgery, such as a
     closed form, that is refined. With a held-out part in the schedule the best state on it is kept, the start being one: the result is
-    never worse there. ``trained`` are parameters of the merged network that take part in the fit. Blocks run in ``precision`` as far as
+    never worse there. ``trained`` are parameters of the merged network, changed in place along with the modules of a single task. Blocks
+    run in ``precision`` as far as
     autocast does it. A seed fixes start, batches and held-out part of a task by its name. ``progress`` counts inputs,
     ``schedule.batch_size`` a step; those that an early stop saves count as done.
 
     Raises :class:`DataError` for a task without inputs, networks of different depth, or a start that is not deep;
-    :class:`InvalidHyperparameter` for a schedule that ties tasks together or takes one pass.
+    :class:`InvalidHyperparameter` for a schedule that ties tasks together or takes one pass, or ``trained`` with several tasks.
     """
+    if len(trained) and len(calibration) > 1:
+        raise InvalidHyperparameter(f"parameters of the network are trained for one task at a time, not for {', '.join(calibration)}")
     if schedule.stale_momentum or schedule.one_pass:
         raise InvalidHyperparameter("deep surgery is fitted task by task, in batches drawn again and again: no stale_momentum, no one_pass")
     final, blocks = {}, {}

@@ -14,6 +14,7 @@ from suture.checkpoints import TensorSpec, Weights, open_checkpoint, write_safet
 from suture.errors import CorruptCheckpoint, DataError
 from suture.surgery.module import FINAL, Activation, Correction, Surgery
 
+KIND = "surgery"
 DOWN, UP, SHIFT = "down", "up", "shift"
 BLOCK = re.compile(rf"\.blocks\.\d+\.{DOWN}\Z")
 """What stands behind a task's name where the correction is of a block."""
@@ -40,7 +41,7 @@ def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> 
 
     The origin and the activation go into the metadata. Raises :class:`DataError` when corrections differ in their activation.
     """
-    write_tensors(file, *surgery_parts(surgery), "surgery", surgery.tasks, origin)
+    write_tensors(file, *surgery_parts(surgery), KIND, surgery.tasks, origin)
 
 
 def surgery_parts(surgery: Surgery) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -76,7 +77,10 @@ def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
 
 def load_surgery(file: Path) -> Surgery:
     """Read what :func:`save_surgery` wrote; raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes."""
-    return surgery_of(file, open_checkpoint(file))
+    tensors = open_checkpoint(file)
+    if (kind := metadata_of(file).get("suture", KIND)) != KIND:
+        raise CorruptCheckpoint(f"{file} is a file of {kind}, not of surgery alone; open it with load_operation")
+    return surgery_of(file, tensors)
 
 
 def surgery_of(file: Path, tensors: Weights) -> Surgery:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from suture.backbones import TextBackbone
 from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.errors import CorruptCheckpoint, IncompatibleExperts
 from suture.representation import encode
 from suture.surgery.files import Origin, load_surgery, metadata_of, save_surgery, surgery_of, surgery_parts, write_tensors
 from suture.surgery.module import Surgery
@@ -41,7 +42,8 @@ def represent(
     residuals, surgery = parts_of(operation)
     network = merged
     if residuals is not None:
-        assert isinstance(merged.weights, Checkpoint)  # noqa: S101  what is merged is no adapter
+        if not isinstance(merged.weights, Checkpoint):
+            raise IncompatibleExperts(f"{merged.weights.path}: residuals are changes of full weights, not of an adapter")
         network = replace(merged, weights=residuals.weights(task, merged.weights))
     z = encode(network, texts, progress, () if surgery is None else surgery.blocks_of(task))
     return z if surgery is None else surgery(task, z)
@@ -66,10 +68,10 @@ def load_operation(file: Path) -> Operation:
     tensors = open_checkpoint(file)  # says what is wrong with a file that is none
     kind = metadata_of(file).get("suture")
     if kind == BOTH:
-        return ResidualSurgery(
-            residuals_of(file, _Part(tensors, residual=True)),
-            surgery_of(file, _Part(tensors, residual=False)),
-        )
+        residuals, surgery = residuals_of(file, _Part(tensors, residual=True)), surgery_of(file, _Part(tensors, residual=False))
+        if residuals.tasks != surgery.tasks or not all(residuals.of(task) for task in residuals.tasks):
+            raise CorruptCheckpoint(f"{file} is not a whole file of residual surgery: expected residuals and corrections of every task")
+        return ResidualSurgery(residuals, surgery)
     return load_residuals(file) if kind == KIND else load_surgery(file)
 
 

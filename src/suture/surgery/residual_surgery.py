@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from suture.backbones import TextBackbone
-from suture.errors import DataError
+from suture.errors import DataError, UnsupportedFormat
 from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
 from suture.surgery.deep_fit import fit_deep_surgery
@@ -74,7 +74,7 @@ def fit_residual_surgery(
     No hook outlives the call. ``progress`` counts inputs times (blocks + 1), then those of the refinement. Raises what those
     functions raise.
     """
-    layers, changes, final, blocks = _linear_layers(merged), {}, {}, {}
+    layers, changes, final, blocks = linear_layers(merged), {}, {}, {}
     for task, texts in calibration.items():
         inputs, experts = {task: texts}, {task: expert_of(task)}
         plain = low_rank_residuals(merged.weights, {task: experts[task].weights}, layers, residual_rank)
@@ -103,7 +103,8 @@ class _Added(nn.Module):
 
     def __init__(self, change: LowRank) -> None:
         super().__init__()
-        self.left, self.right = nn.Parameter(change.left.clone()), nn.Parameter(change.right.clone())
+        # The network runs in float32 whatever the precision of its weights on disk.
+        self.left, self.right = (nn.Parameter(part.float().clone()) for part in change.parts())
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(functional.linear(x, self.right), self.left)
@@ -113,11 +114,17 @@ class _Added(nn.Module):
         return LowRank(self.left.detach().clone(), self.right.detach().clone())
 
 
-def _linear_layers(network: TextBackbone) -> dict[str, nn.Linear]:
-    """Return the linear layers of a network's blocks, by the names of their matrices on disk."""
+def linear_layers(network: TextBackbone) -> dict[str, nn.Linear]:
+    """Return the linear layers of a network's blocks, by the names of their matrices on disk.
+
+    Raises :class:`UnsupportedFormat` when there is none.
+    """
     inside = set(tensors_of_blocks(network))
     named = {f"{name}.weight": module for name, module in network.model.named_modules() if isinstance(module, nn.Linear)}
-    return {source: named[name] for name, source in network.names.items() if source in inside and name in named}
+    found = {source: named[name] for name, source in network.names.items() if source in inside and name in named}
+    if not found:
+        raise UnsupportedFormat(f"{network.folder}: the blocks have no linear layers for residuals to change")
+    return found
 
 
 @contextmanager

@@ -58,8 +58,8 @@ class Schedule:
                 raise InvalidHyperparameter(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}")
         if self.one_pass and (self.steps_per_iteration > 1 or self.held_out):
             raise InvalidHyperparameter("one_pass takes every sample once: it goes with one step per iteration and nothing held_out")
-        if self.decay and self.one_pass:
-            raise InvalidHyperparameter("one_pass does not know how many steps there will be: it goes without decay")
+        if self.decay and (self.one_pass or self.stale_momentum):
+            raise InvalidHyperparameter("decay needs the number of a task's own steps: no one_pass, no stale_momentum")
         if self.stale_momentum and (self.one_pass or self.held_out):
             raise InvalidHyperparameter("stale_momentum ties the tasks together, so none can end by itself: no one_pass, nothing held_out")
 
