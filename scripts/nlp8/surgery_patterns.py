@@ -78,7 +78,7 @@ class Subject:
     def measure(self) -> Iterator[Found]:
         """Yield all that is measured of it."""
         found = partial(Found, merge=self.name)
-        yield found("merged", label="", seed=0, value=self.score(None))
+        yield found("merged", label="merged", seed=0, value=self.score(None))
         for seed in SEEDS:
             held_out = self.drawn(self.calibration, 512, seed)
             for rank in RANKS:
