@@ -41,7 +41,7 @@ def load_residuals(file: Path) -> Residuals:
     """Read what :func:`save_residuals` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
     tensors = open_checkpoint(file)
     if metadata_of(file).get("suture") != KIND:
-        raise CorruptCheckpoint(f"{file} is not a whole file of residuals: it does not say that it is one")
+        raise CorruptCheckpoint(f"{file} is not a whole file of residuals: it does not say that it is one, and of which tasks")
     return residuals_of(file, tensors)
 
 
