@@ -67,8 +67,9 @@ def fit_residual_surgery(
 
     Residuals come first: θ_t − θ_m by truncated SVD of rank ``residual_rank``, without data (:func:`suture.surgery.low_rank_residuals`).
     They give attention what no correction behind a block can: where to look. Vectors stay the merged model's, as corrections have
-    shifts; on held-out texts their parameters were better spent on rank. Then the deep closed form of that network (:func:`suture.surgery.fit_deep_closed_form`). With a ``schedule`` both are refined together
-    by gradient, on the loss of :func:`suture.surgery.fit_deep_surgery`, from there on; with a held-out part never worse on that.
+    shifts; on held-out texts their parameters were better spent on rank. Then the deep closed form of that network
+    (:func:`suture.surgery.fit_deep_closed_form`). With a ``schedule`` both are refined together by gradient, on the loss of
+    :func:`suture.surgery.fit_deep_surgery`, from there on; with a held-out part never worse on that.
 
     It joins SurgeryV2 (Yang et al., 2024, arXiv 2410.14389) with low-rank changes as of LoRA (Hu et al., 2021, arXiv 2106.09685).
     Deterministic for a seed, and a task's part whatever tasks stand beside it. No hook outlives the call. ``progress`` counts inputs
