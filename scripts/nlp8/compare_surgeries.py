@@ -1,7 +1,7 @@
 """Measure every procedure of surgery on nlp8, held-out, and write the table.
 
-Each procedure on each merge is a cell of its own, a file in FOLDER that is made once: start the script again to go on, or on several
-processors at once with different merges.
+Each procedure on each merge, with each seed, is a cell of its own, a file in FOLDER that is made once: start the script again to go
+on, or on several processors at once with different merges.
 
     python scripts/nlp8/compare_surgeries.py FOLDER                          # all that is missing; hours, mostly SurgeryV2 by gradient
     python scripts/nlp8/compare_surgeries.py FOLDER --merges ties --only closed_form deep_closed_form --samples 32
@@ -68,7 +68,7 @@ class Cell:
     procedure: dict[str, Any]
     size: int | str
     samples: int
-    seeds: list[int]
+    seed: int
 
     @property
     def name(self) -> str:
@@ -78,20 +78,20 @@ class Cell:
     def file(self, folder: Path) -> Path:
         """Return where its results lie."""
         name = self.name.replace(" ", "-").replace(",", "")
-        return folder / self.merge / f"{name}-{self.size}-n{self.samples}.json"
+        return folder / self.merge / f"{name}-{self.size}-n{self.samples}-seed{self.seed}.json"
 
     @property
     def recipe(self) -> Recipe:
         """Return what is run: held-out; the pool is the calibration samples of the smallest task."""
         calibration = {"samples": self.samples, "precision": "bfloat16"}
         surgery = self.procedure | {"rank" if isinstance(self.size, int) else "budget": self.size}
-        content = {"suite": "nlp8", "merges": [MERGES[self.merge]], "surgery": surgery, "seeds": self.seeds, "calibration": calibration}
+        content = {"suite": "nlp8", "merges": [MERGES[self.merge]], "surgery": surgery, "seeds": [self.seed], "calibration": calibration}
         return Recipe.model_validate(content)
 
 
 def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
-    """Fit and measure; return the rows, the seconds of each fit and the bias behind every block."""
-    recipe, representations, seconds = cell.recipe, Representations(setting, silent), []
+    """Fit and measure; return the rows, the seconds of the fit and the bias behind every block."""
+    recipe, representations = cell.recipe, Representations(setting, silent)
     (method,) = recipe.merges
     # A merge that learns has learnt from as many samples as its surgery, drawn by the first seed.
     out = folder / cell.merge / (f"merged-n{cell.samples}" if isinstance(method, DataDrivenMethod) else "merged")
@@ -99,23 +99,18 @@ def measure(cell: Cell, setting: Setting, folder: Path) -> dict[str, Any]:
     expert = representations.individual("test")
     records = baselines(setting, representations)
     records += pipeline.measure(setting, Model(cell.merge), 0, representations.shared(cell.merge, merged, "test"), expert)
-    drift: list[float] = []
     started = time.perf_counter()
-    for fitted in pipeline.fit_surgeries(
-        setting, recipe, recipe.surgery[0], cell.merge, merged, representations, cell.seeds, progress_stage
-    ):
-        seconds.append(time.perf_counter() - started)
-        after = representations.after(fitted.operation, cell.merge, merged, "test")
-        about = pipeline.operated_model(cell.merge, fitted)
-        records += pipeline.measure(setting, about, fitted.origin.seed, after, expert, fitted.operation)
-        drift = drift or drift_of(setting, merged, fitted.operation)
-        started = time.perf_counter()
+    (fitted,) = pipeline.fit_surgeries(setting, recipe, recipe.surgery[0], cell.merge, merged, representations, [cell.seed], progress_stage)
+    seconds = time.perf_counter() - started
+    after = representations.after(fitted.operation, cell.merge, merged, "test")
+    records += pipeline.measure(setting, pipeline.operated_model(cell.merge, fitted), cell.seed, after, expert, fitted.operation)
+    first = cell.seed == ONE[0]
     return {
         "cell": asdict(cell),
         "records": [vars(record) for record in records],
-        "seconds": seconds,
-        "bias_by_block": drift,
-        "merged_by_block": drift_of(setting, merged),
+        "seconds": [seconds],
+        "bias_by_block": drift_of(setting, merged, fitted.operation) if first else [],
+        "merged_by_block": drift_of(setting, merged) if first else [],
     }
 
 
@@ -138,9 +133,22 @@ def drift_of(setting: Setting, merged: Checkpoint, operation: Operation | None =
 def cells(merges: Sequence[str], only: Sequence[str], sizes: Sequence[int | str], samples: Sequence[int]) -> list[Cell]:
     """Return the cells of the chosen merges, procedures by what the table calls them, sizes and numbers of samples."""
     chosen = [(procedure, seeds) for procedure, seeds in PROCEDURES if not only or procedure.get("name", procedure["procedure"]) in only]
+    grid = [(merge, count, size) for merge in merges for count in samples for size in sizes]
     return [
-        Cell(merge, procedure, size, count, seeds) for merge in merges for count in samples for size in sizes for procedure, seeds in chosen
+        Cell(merge, procedure, size, count, seed)
+        for seed in THREE
+        for merge, count, size in grid
+        for procedure, seeds in chosen
+        if seed in seeds
     ]
+
+
+def joined(cells_of_one: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the cells of all seeds as one: rows that no seed changes are those of the first."""
+    first, *others = sorted(cells_of_one, key=lambda each: each["cell"]["seed"])
+    after = [record for each in others for record in each["records"] if Record(**record).model.operated]
+    seconds = [value for each in cells_of_one for value in each["seconds"]]
+    return {**first, "records": first["records"] + after, "seconds": seconds}
 
 
 def row(cell: Cell, found: dict[str, Any]) -> list[str]:
@@ -163,7 +171,7 @@ def row(cell: Cell, found: dict[str, Any]) -> list[str]:
         cell.name,
         str(cell.size),
         str(cell.samples),
-        str(len(cell.seeds)),
+        str(len(found["seconds"])),
         f"{after:.1f}",
         f"{100 * after.mean / individual.mean:.1f}",
         "" if gap is None else f"{100 * gap:.0f}",
@@ -204,7 +212,12 @@ COLUMNS = [
 def table(folder: Path) -> str:
     """Return the table of all cells that are there."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * (len(COLUMNS) - 2)]
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/*.json")]
+    single = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/*.json")]
+    alike: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for each in single:
+        cell = Cell(**each["cell"])
+        alike.setdefault((cell.merge, cell.name, cell.size, cell.samples), []).append(each)
+    found = [joined(each) for each in alike.values()]
     order = [procedure.get("name", procedure["procedure"]) for procedure, _ in PROCEDURES]
 
     def place(result: dict[str, Any]) -> tuple[int, int, bool, str, int]:
@@ -220,7 +233,8 @@ def table(folder: Path) -> str:
 
 def drift_table(found: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines of the bias behind every block, with the first seed; of a merge before any surgery too."""
-    depth = len(found[0]["bias_by_block"]) - 1
+    found = [each for each in found if each["bias_by_block"]]
+    depth = len(found[0]["bias_by_block"]) - 1 if found else 0
     lines = [
         "## Bias behind every block",
         "",

@@ -14,9 +14,9 @@ from suture.errors import DataError, SutureWarning
 from suture.randomness import generator_for, shuffled_rows
 from suture.representation import representation_bias
 from suture.surgery import Correction, Schedule, Surgery, fit_surgery
-from suture.surgery.fit import one_thread
 from suture.surgery.module import operate, start_of_fit
 from suture.surgery.schedule import split_held_out
+from suture.surgery.threads import one_thread
 
 
 def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[Tensor, Tensor]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from suture.errors import InvalidHyperparameter
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.pairs import Pair, check_pairs
+from suture.surgery.threads import one_thread
 from suture.types import Progress, no_progress
 
 SHRINKAGES = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -146,6 +147,7 @@ def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Ite
         yield Regression(mu, nu, basis @ (rotated / scale[:, None] @ V), V)
 
 
+@one_thread()
 def solve(folds: Sequence[Moments], settings: ClosedForm) -> tuple[Regression, float]:
     """Return the regression on all folds together, and its shrinkage: that and the rank, up to ``settings.rank``, as cross-validation says.
 

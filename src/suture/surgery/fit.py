@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from suture.surgery.module import Correction, Surgery, operate, start_of_fit
 from suture.surgery.pairs import Pair, check_pairs
 from suture.surgery.resuming import State, identity_of, read_state, write_state
 from suture.surgery.schedule import Schedule, split_held_out
+from suture.surgery.threads import one_thread
 from suture.types import Progress, no_progress
 
 Watch = Callable[[int, Surgery], None]
@@ -228,14 +228,3 @@ def _passing(start: int, size: int, batch: int) -> Iterator[Int[Tensor, " b"]]:
         yield torch.where(rows < size, start + rows, -1)
     while True:
         yield torch.full((batch,), -1)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run small steps on one thread: on two they wait for each other far longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

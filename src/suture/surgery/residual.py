@@ -14,6 +14,7 @@ from suture.backbones import TextBackbone
 from suture.backbones.blocks import block_names
 from suture.checkpoints import Checkpoint
 from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName, UnsupportedFormat
+from suture.surgery.threads import one_thread
 from suture.task_vector import accumulation_dtype
 from suture.types import Progress, no_progress
 
@@ -219,6 +220,7 @@ def difference(task: str, name: str, merged: Mapping[str, Tensor], expert: Mappi
     return delta
 
 
+@one_thread()
 def truncated(
     delta: Float64[Tensor, "out in"], rank: int, dtype: torch.dtype = torch.float32, root: Float64[Tensor, "in in"] | None = None
 ) -> LowRank:
