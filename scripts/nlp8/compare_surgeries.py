@@ -25,7 +25,7 @@ from suture.experiment.pipeline import Representations
 from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
 from suture.merging import DataDrivenMethod
-from suture.representation import encode
+from suture.representation import encode, representation_bias
 from suture.surgery import Operation, parts_of
 from suture.surgery.sites import bias_by_block
 from suture.types import silent
@@ -125,7 +125,7 @@ def drift_of(setting: Setting, merged: Checkpoint, operation: Operation | None =
         found = bias_by_block(own, setting.backbone(setting.experts[task.name]), texts, corrections)
         if surgery and not surgery.deep:
             z, expert = (encode(network, texts) for network in (own, setting.backbone(setting.experts[task.name])))
-            found[-1] = float((surgery(task.name, z) - expert).abs().mean())
+            found[-1] = representation_bias(surgery(task.name, z), expert).mean_abs
         blocks.append(found)
     return [fmean(values) for values in zip(*blocks, strict=True)]
 

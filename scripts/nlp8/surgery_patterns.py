@@ -24,7 +24,6 @@ from suture.experiment import Recipe, pipeline
 from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.pipeline import Representations
 from suture.experiment.setting import Setting, prepare
-from suture.randomness import generator_for
 from suture.report.figures import save_figure
 from suture.surgery import ClosedForm, OnlineSurgery, Schedule, Surgery, fit_surgery
 from suture.surgery.pairs import Pair
@@ -71,7 +70,7 @@ class Subject:
         """Return some rows of every task, drawn by a seed: a whole number of them, or a share."""
         amount, found = CalibrationRecipe(samples=samples), {}
         for task, (merged, expert) in pairs.items():
-            rows = torch.randperm(len(merged), generator=generator_for(seed, task, "calibration"))[: amount.size(len(merged))]
+            rows = pipeline.drawn_rows(len(merged), amount.size(len(merged)), seed, task)
             found[task] = merged[rows], expert[rows]
         return found
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from suture.errors import DataError, InvalidRecipe, UnsupportedFormat
 from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
 from suture.experiment.residual_procedures import LowRankResidual, ResidualSurgeryProcedure
 from suture.experiment.surgery_procedures import ClosedFormSurgery, DeepClosedFormSurgery, PaperSurgery
-from suture.representation import encode
+from suture.representation import encode, representation_bias
 from suture.surgery import Operation, represent
 from suture.types import Stage, silent
 
@@ -55,10 +54,11 @@ class BestProcedure(ProcedureRecipe):
         """
         part, judged = _parted(patient)
         targets = {task: encode(patient.expert_of(task), texts) for task, texts in judged.items()}
-        before = {task: _distance(encode(patient.merged, texts), targets[task]) for task, texts in judged.items()}
+        before = {task: representation_bias(encode(patient.merged, texts), targets[task]).mean_abs for task, texts in judged.items()}
 
         def left(operation: Operation) -> float:
-            after = {task: _distance(represent(operation, patient.merged, task, texts), targets[task]) for task, texts in judged.items()}
+            z = {task: represent(operation, patient.merged, task, texts) for task, texts in judged.items()}
+            after = {task: representation_bias(z[task], targets[task]).mean_abs for task in judged}
             share = fmean(after[task] / before[task] if before[task] else after[task] for task in judged)
             return share if math.isfinite(share) else math.inf
 
@@ -94,7 +94,3 @@ def _parted(patient: Patient) -> tuple[Patient, Mapping[str, list[str]]]:
 
     texts = {task: list(own)[: ends[task]] for task, own in patient.texts.items()}
     return replace(patient, texts=texts, pairs_of=pairs), {task: list(own)[ends[task] :] for task, own in patient.texts.items()}
-
-
-def _distance(z: Tensor, target: Tensor) -> float:
-    return float(torch.nn.functional.l1_loss(z, target))

@@ -46,6 +46,11 @@ class CalibrationRecipe(Strict):
         return self.mode + kinds.get(str(self.source), f", {Path(self.source).name}")
 
     @property
+    def of_tasks(self) -> bool:
+        """Whether tasks' calibration files are learnt from, by themselves or by others."""
+        return self.mode == "held-out" and not isinstance(self.source, Path)
+
+    @property
     def own(self) -> bool:
         """Whether each task learns from its own calibration file."""
         return self.mode == "held-out" and self.source == "own"

@@ -147,7 +147,7 @@ def calibration_texts(setting: Setting, recipe: Recipe, seed: int) -> dict[str, 
     texts = {}
     for task, size in calibration_sizes(setting, recipe).items():
         split = next(each for each in setting.tasks if each.name == task).split(SPLIT_OF[recipe.calibration.mode])
-        texts[task] = [split.texts[row] for row in _drawn_rows(len(split), size, seed, task).tolist()]
+        texts[task] = [split.texts[row] for row in drawn_rows(len(split), size, seed, task).tolist()]
     return texts
 
 
@@ -206,12 +206,13 @@ def _drawn(sizes: Mapping[str, int], merged: Encoded, expert: Encoded, seed: int
     """Return each task's calibration set: a seeded draw of rows, as seen by the merged model and by the expert."""
     pairs = {}
     for task, size in sizes.items():
-        rows = _drawn_rows(len(merged[task]), size, seed, task)
+        rows = drawn_rows(len(merged[task]), size, seed, task)
         pairs[task] = merged[task][rows], expert[task][rows]
     return pairs
 
 
-def _drawn_rows(among: int, size: int, seed: int, task: str) -> Tensor:
+def drawn_rows(among: int, size: int, seed: int, task: str) -> Tensor:
+    """Return the rows that a seed draws of a task's samples."""
     return torch.randperm(among, generator=generator_for(seed, task, "calibration"))[:size]
 
 

@@ -135,9 +135,14 @@ class Procedure(ProcedureRecipe):
         """Return what is to be done."""
 
 
-def refinement(steps: int, learning_rate: float, *, decay: bool) -> Schedule:
-    """Return the schedule of a refinement: an eighth of the samples is held out; with ``decay`` it is not stopped on the way."""
-    once = replace(NAMED["default"], iterations=max(steps, 1), steps_per_iteration=1, learning_rate=learning_rate, decay=decay)
+def refinement(steps: int, learning_rate: float, *, decay: bool) -> Schedule | None:
+    """Return the schedule of a refinement, None for one of no steps.
+
+    An eighth of the samples is held out; with ``decay`` it is not stopped on the way.
+    """
+    if not steps:
+        return None
+    once = replace(NAMED["default"], iterations=steps, steps_per_iteration=1, learning_rate=learning_rate, decay=decay)
     return replace(once, patience=once.iterations) if decay else once
 
 

@@ -158,15 +158,11 @@ class Recipe(Strict):
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
-        if self._reads_calibration and (bare := [task.name for task in self.tasks if task.calibration is None]):
+        if self.calibration.of_tasks and (bare := [task.name for task in self.tasks if task.calibration is None]):
             raise ValueError(f"held-out calibration needs a 'calibration' file; missing for: {', '.join(bare)}")
         if self.joint is not None and (bare := [task.name for task in self.tasks if task.train is None]):
             raise ValueError(f"joint training needs a labelled 'train' file; missing for: {', '.join(bare)}")
         return self
-
-    @property
-    def _reads_calibration(self) -> bool:
-        return self.calibration.mode == "held-out" and not isinstance(self.calibration.source, Path)
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -216,11 +212,10 @@ def within_budget(recipe: Recipe, budget: str) -> Recipe:
 
     Raises :class:`InvalidRecipe` for nonsense.
     """
-    first, *others = recipe.surgery if "surgery" in recipe.model_fields_set else [None]
     try:
-        if first is None:
-            best = BestProcedure.model_validate({"procedure": "best", "budget": budget})
-            return recipe.model_copy(update={"surgery": [best]})
+        if "surgery" not in recipe.model_fields_set:
+            return recipe.model_copy(update={"surgery": [BestProcedure.model_validate({"procedure": "best", "budget": budget})]})
+        first, *others = recipe.surgery
         settings = {**first.model_dump(exclude={"rank"}, exclude_unset=True), "procedure": first.procedure, "budget": budget}
         return recipe.model_copy(update={"surgery": [type(first).model_validate(settings), *others]})
     except ValidationError as error:

@@ -104,13 +104,13 @@ class ResidualSurgeryProcedure(Procedure):
     def _residual_rank(self) -> int:
         return RANK if self.residual_rank is None else self.residual_rank
 
-    def refining(self) -> Schedule:
-        """Return the schedule of the refinement."""
+    def refining(self) -> Schedule | None:
+        """Return the schedule of the refinement, if there is one."""
         return refinement(self.refine, self.refine_learning_rate, decay=True)
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block, and of those of the refinement."""
-        return solved_and_refined(patient, self.refining() if self.refine else None)
+        return solved_and_refined(patient, self.refining())
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
         """Decompose, solve, then refine."""
@@ -120,7 +120,7 @@ class ResidualSurgeryProcedure(Procedure):
             patient.expert_of,
             self._residual_rank,
             ClosedForm(self.rank),
-            self.refining() if self.refine else None,
+            self.refining(),
             seed,
             precision=patient.precision,
             progress=progress,

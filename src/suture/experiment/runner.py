@@ -92,8 +92,8 @@ def _joint(setting: Setting, recipe: Recipe, folder: Path, representations: Repr
 
 def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
     """Return what a reader must know to read the tables, and what they say in a sentence."""
-    seeds, sizes = len(recipe.seeds), sorted(set(pipeline.calibration_sizes(setting, recipe).values()))
-    samples = " to ".join(map(str, sizes[:1] + sizes[1:][-1:]))
+    seeds, sizes = len(recipe.seeds), pipeline.calibration_sizes(setting, recipe).values()
+    samples = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     test = round(fmean(len(task.split("test")) for task in setting.tasks))
     notes = [
         f"{setting.name}: {setting.family}; {len(setting.tasks)} tasks, {test} samples of the test split a task on average.",

@@ -103,21 +103,20 @@ class DeepClosedFormSurgery(Procedure):
         """Tell the rank, and the steps after it."""
         return f"{self.size}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
 
-    def refining(self) -> Schedule:
-        """Return the schedule of the refinement."""
+    def refining(self) -> Schedule | None:
+        """Return the schedule of the refinement, if there is one."""
         return refinement(self.refine, self.refine_learning_rate, decay=False)
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block, and of those of the refinement."""
-        return solved_and_refined(patient, self.refining() if self.refine else None)
+        return solved_and_refined(patient, self.refining())
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Solve, then refine."""
         texts, merged, expert_of = patient.texts, patient.merged, patient.expert_of
         solved = fit_deep_closed_form(texts, merged, expert_of, ClosedForm(self.rank), progress=progress)
-        if not self.refine:
+        if (schedule := self.refining()) is None:
             return solved
-        schedule = self.refining()
         return fit_deep_surgery(texts, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
 
 
