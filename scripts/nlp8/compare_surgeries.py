@@ -130,13 +130,15 @@ def drift_of(setting: Setting, merged: Checkpoint, operation: Operation | None =
     return [fmean(values) for values in zip(*blocks, strict=True)]
 
 
-def cells(merges: Sequence[str], only: Sequence[str], sizes: Sequence[int | str], samples: Sequence[int]) -> list[Cell]:
-    """Return the cells of the chosen merges, procedures by what the table calls them, sizes and numbers of samples."""
+def cells(
+    merges: Sequence[str], only: Sequence[str], sizes: Sequence[int | str], samples: Sequence[int], chosen_seeds: Sequence[int]
+) -> list[Cell]:
+    """Return the cells of the chosen merges, procedures by what the table calls them, sizes, numbers of samples and seeds."""
     chosen = [(procedure, seeds) for procedure, seeds in PROCEDURES if not only or procedure.get("name", procedure["procedure"]) in only]
     grid = [(merge, count, size) for merge in merges for count in samples for size in sizes]
     return [
         Cell(merge, procedure, size, count, seed)
-        for seed in THREE
+        for seed in chosen_seeds
         for merge, count, size in grid
         for procedure, seeds in chosen
         if seed in seeds
@@ -261,14 +263,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="PROCEDURE")
     parser.add_argument("--sizes", nargs="+", type=lambda text: int(text) if text.isdigit() else text, default=SIZES)
     parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=THREE)
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
     if options.table:
         options.table.write_text(table(options.folder), encoding="utf-8")
         return
-    missing = [
-        cell for cell in cells(options.merges, options.only, options.sizes, options.samples) if not cell.file(options.folder).exists()
-    ]
+    wanted = cells(options.merges, options.only, options.sizes, options.samples, options.seeds)
+    missing = [cell for cell in wanted if not cell.file(options.folder).exists()]
     setting = prepare(missing[0].recipe) if missing else None
     for cell in missing:
         assert setting is not None
