@@ -100,7 +100,7 @@ def test_moments_come_in_any_portions(seed: int, cuts: list[int]) -> None:
 def test_cross_validation_takes_what_is_best_on_the_folds() -> None:
     x, y = pair(3, n=24, noise=0.5)
     settings = ClosedForm(rank=3, shrinkages=(0.01, 0.1, 1.0, 10.0), folds=4)
-    found, shrinkage = solve([moments(x[f::4], y[f::4]) for f in range(4)], settings)
+    solution = solve([moments(x[f::4], y[f::4]) for f in range(4)], settings)
     errors = {}
     for candidate in settings.shrinkages:
         for rank in range(4):
@@ -111,7 +111,7 @@ def test_cross_validation_takes_what_is_best_on_the_folds() -> None:
                 rest, target = x[~train], y[~train]
                 total += float((target - own.nu - (rest - own.mu) @ (torch.eye(7) + own.P @ own.V.T)).square().sum())
             errors[candidate, rank] = total
-    assert (shrinkage, found.V.shape[1]) == min(errors, key=lambda key: errors[key])
+    assert (solution.shrinkage, solution.regression.V.shape[1]) == min(errors, key=lambda key: errors[key])
 
 
 def test_rank_zero_moves_the_mean() -> None:

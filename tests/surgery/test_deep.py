@@ -1,10 +1,14 @@
 """Deep surgery in closed form: against a plain NumPy loop over whole tokens, and its laws."""
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from surgery.networks import MixingBlock, TinyBackbone, network, sequences
@@ -12,6 +16,7 @@ from suture.backbones import BlockwiseBackbone, TextBackbone
 from suture.errors import DataError
 from suture.representation import encode, representation_bias
 from suture.surgery import ClosedForm, Surgery, fit_closed_form, fit_deep_closed_form
+from suture.surgery.deep import allotted
 
 SETTINGS = ClosedForm(rank=2, shrinkages=(0.1,))
 
@@ -58,8 +63,8 @@ def represent(backbone: TinyBackbone, surgery: Surgery | None, inputs: list[Tens
     return z if surgery is None else surgery("a", z)
 
 
-def fitted(inputs: list[Tensor], settings: ClosedForm = SETTINGS, merged: TinyBackbone | None = None, **others: int) -> Surgery:
-    return fit_deep_closed_form({"a": inputs}, merged or network(0), lambda _: network(others.get("expert", 1)), settings)
+def fitted(inputs: list[Tensor], told: ClosedForm = SETTINGS, merged: TinyBackbone | None = None, **others: int) -> Surgery:
+    return fit_deep_closed_form({"a": inputs}, merged or network(0), lambda _: network(others.get("expert", 1)), told)
 
 
 def test_equal_to_whole_tokens_in_numpy() -> None:
@@ -72,16 +77,16 @@ def test_equal_to_whole_tokens_in_numpy() -> None:
 
 def test_batches_change_nothing() -> None:
     inputs = sequences(1, 17)
-    settings = ClosedForm(rank=3)
-    one, other = fitted(inputs, settings), fitted(inputs, settings, TinyBackbone(network(0).weights, batch_size=7))
+    told = ClosedForm(rank=3)
+    one, other = fitted(inputs, told), fitted(inputs, told, TinyBackbone(network(0).weights, batch_size=7))
     torch.testing.assert_close(represent(network(0), one, inputs), represent(network(0), other, inputs), rtol=1e-4, atol=1e-4)
 
 
 def test_it_comes_closer_than_surgery_at_the_end_alone() -> None:
     inputs, others = sequences(2, 200), sequences(3, 100)
-    expert = network(0, depth=4)
-    noise = network(1, depth=4)
-    merged = TinyBackbone([one + 0.4 * other for one, other in zip(expert.weights, noise.weights, strict=True)])
+    weights, noise = network(0, depth=4).weights, network(1, depth=4).weights
+    expert = TinyBackbone(weights, batch_size=100)
+    merged = TinyBackbone([one + 0.4 * other for one, other in zip(weights, noise, strict=True)], batch_size=100)
     deep = fit_deep_closed_form({"a": inputs}, merged, lambda _: expert, ClosedForm(rank=4))
     z, target = represent(merged, None, inputs), represent(expert, None, inputs)
     last = fit_closed_form({"a": (z, target)}, ClosedForm(rank=4))
@@ -121,6 +126,58 @@ def test_every_input_passes_every_block_once(monkeypatch: pytest.MonkeyPatch) ->
     # Two networks of two blocks; and the first batch, of three, twice more, as it shows what blocks answer, and that no more is needed.
     assert sum(passed) == 2 * 2 * (len(inputs) + 2 * 3)
     assert sum(seen) == 3 * len(inputs)
+
+
+def test_allotting_looks_at_half_the_inputs_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed, seen, original = list[int](), list[int](), MixingBlock.forward
+
+    def counted(self: MixingBlock, x: Tensor, mask: Tensor, *, scale: float) -> Tensor:
+        passed.append(len(x))
+        return original(self, x, mask, scale=scale)
+
+    monkeypatch.setattr(MixingBlock, "forward", counted)
+    inputs = sequences(7, 40)
+    fit_deep_closed_form({"a": inputs}, network(0), lambda _: network(1), SETTINGS, progress=seen.append, allot=True)
+    # At most three encodings: two networks, and half of both before; the first batch of each look says what blocks answer.
+    assert sum(passed) <= 3 * 2 * (len(inputs) + 2 * 3)
+    assert sum(seen) == 3 * (40 + 20)
+
+
+def test_ranks_go_where_the_networks_differ() -> None:
+    first, second, third = network(0, width=8, depth=3).weights
+    expert = TinyBackbone([first, second + 0.3 * network(1, width=8).weights[0], third], batch_size=100)
+    merged = TinyBackbone([first, second, third], batch_size=100)
+    inputs, others = sequences(2, 200, width=8), sequences(3, 100, width=8)
+    even, chosen = (
+        fit_deep_closed_form({"a": inputs}, merged, lambda _: expert, ClosedForm(rank=2), allot=allot) for allot in (False, True)
+    )
+    ranks = [correction.rank for _, correction in chosen.sites("a")]
+    assert ranks[0] == 0
+    assert ranks[1] > 5
+    assert sum(ranks) <= 2 * 4
+    goal = represent(expert, None, others)
+    biases = [representation_bias(represent(merged, own, others), goal).l1 for own in (None, even, chosen)]
+    assert biases[0] > biases[1] > biases[2]
+
+
+@given(st.lists(st.lists(st.integers(-3, 9), max_size=4), min_size=1, max_size=3), st.integers(0, 8))
+@settings(deadline=None, max_examples=200)
+def test_no_other_ranks_of_a_sum_are_worth_more(gains: list[list[int]], total: int) -> None:
+    """Curves that are concave are allotted as an exhaustive search would; others up to the last step, which may be cut short."""
+    falling = [torch.tensor(sorted(own, reverse=True), dtype=torch.float64) for own in gains]
+    ranks = allotted(falling, total)
+    assert sum(ranks) <= total
+    assert all(0 <= rank <= len(own) for rank, own in zip(ranks, falling, strict=True))
+    choices = product(*(range(len(own) + 1) for own in falling))
+    best = max(worth(falling, choice) for choice in choices if sum(choice) <= total)
+    assert worth(falling, ranks) == best
+    rising = [torch.tensor(own, dtype=torch.float64) for own in gains]
+    assert sum(allotted(rising, total)) <= total
+    assert worth(rising, allotted(rising, 99)) == sum(max([0, *own.cumsum(dim=0).tolist()]) for own in rising)
+
+
+def worth(gains: Sequence[Tensor], ranks: Sequence[int]) -> float:
+    return sum(float(own[:rank].sum()) for own, rank in zip(gains, ranks, strict=True))
 
 
 def test_real_texts(bert: Path, experts: dict[str, Path]) -> None:

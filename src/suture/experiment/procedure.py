@@ -13,6 +13,7 @@ from suture.backbones import TextBackbone
 from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation, Schedule
+from suture.surgery.deep import PILOT
 from suture.surgery.pairs import Pair
 from suture.types import Progress, Stage, silent
 
@@ -135,18 +136,41 @@ class Procedure(ProcedureRecipe):
         """Return what is to be done."""
 
 
-def refinement(steps: int, learning_rate: float, *, decay: bool) -> Schedule | None:
-    """Return the schedule of a refinement, None for one of no steps.
+class DeepSolved(Procedure):
+    """A procedure that solves for corrections after every block, and may refine what it has found by gradient."""
 
-    An eighth of the samples is held out; with ``decay`` it is not stopped on the way.
-    """
-    if not steps:
-        return None
-    once = replace(NAMED["default"], iterations=steps, steps_per_iteration=1, learning_rate=learning_rate, decay=decay)
-    return replace(once, patience=once.iterations) if decay else once
+    encodes: ClassVar[bool] = False
+    decays: ClassVar[bool] = False
+    """Whether the learning rate of the refinement decays; then it is not stopped on the way."""
 
+    rank: int = Field(16, ge=0)
+    """That of the corrections."""
+    allot: bool | None = None
+    """Whether the rank is the average of a task's sites, and each gets what it has use for; by default where a budget decides the rank."""
+    refine: int = Field(0, ge=0)
+    """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
+    refine_learning_rate: float = Field(3e-4, gt=0, allow_inf_nan=False)
 
-def solved_and_refined(patient: Patient, schedule: Schedule | None) -> int:
-    """Return the number of inputs that pass a block of a deep closed form, and of those of the refinement after it."""
-    solved = patient.samples * (patient.merged.blocks.depth + 1)
-    return solved + (schedule.steps * schedule.batch_size * len(patient.texts) if schedule else 0)
+    @property
+    def allots(self) -> bool:
+        """Whether ranks are allotted to sites."""
+        return self.budget is not None if self.allot is None else self.allot
+
+    @property
+    def size(self) -> str:
+        """The rank, or the budget that decides it, in words."""
+        return f"{super().size} on average" if self.allots and self.budget is None else super().size
+
+    def refining(self) -> Schedule | None:
+        """Return the schedule of the refinement, if there is one."""
+        if not self.refine:
+            return None
+        once = replace(NAMED["default"], iterations=self.refine, steps_per_iteration=1, learning_rate=self.refine_learning_rate)
+        return replace(once, decay=True, patience=once.iterations) if self.decays else once
+
+    def effort(self, patient: Patient) -> int:
+        """Return the number of inputs that pass a block, and of those of the refinement."""
+        looked_at = sum(-(-len(texts) // PILOT) for texts in patient.texts.values()) if self.allots else 0
+        solved = (patient.samples + looked_at) * (patient.merged.blocks.depth + 1)
+        schedule = self.refining()
+        return solved + (schedule.steps * schedule.batch_size * len(patient.texts) if schedule else 0)

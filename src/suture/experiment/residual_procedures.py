@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from suture.experiment.procedure import Patient, Procedure, refinement, solved_and_refined
-from suture.surgery import ClosedForm, Operation, Schedule, calibrated_residuals, fit_residual_surgery, low_rank_residuals
+from suture.experiment.procedure import DeepSolved, Patient, Procedure
+from suture.surgery import ClosedForm, Operation, calibrated_residuals, fit_residual_surgery, low_rank_residuals
 from suture.surgery.residual import MATRIX, tensors_of_blocks
 from suture.surgery.residual_surgery import linear_layers
 from suture.types import Progress, Stage, silent
@@ -67,18 +67,15 @@ class CalibratedResidual(ResidualProcedure):
         return calibrated_residuals(patient.texts, patient.merged, patient.expert_of, self.rank, progress=progress)
 
 
-class ResidualSurgeryProcedure(Procedure):
+class ResidualSurgeryProcedure(DeepSolved):
     """Low-rank changes of weights and deep surgery of what they make, together; see :func:`suture.surgery.fit_residual_surgery`."""
 
-    encodes: ClassVar[bool] = False
+    decays: ClassVar[bool] = True
 
     procedure: Literal["residual_surgery"]
-    rank: int = Field(16, ge=0)
-    """That of the corrections."""
     residual_rank: int | None = Field(None, ge=0)
     """Without a number 3, or what a share of the budget comes to."""
     refine: int = Field(200, ge=0)
-    """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
     refine_learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
 
     def cost(self, patient: Patient) -> tuple[int, int]:
@@ -104,14 +101,6 @@ class ResidualSurgeryProcedure(Procedure):
     def _residual_rank(self) -> int:
         return RANK if self.residual_rank is None else self.residual_rank
 
-    def refining(self) -> Schedule | None:
-        """Return the schedule of the refinement, if there is one."""
-        return refinement(self.refine, self.refine_learning_rate, decay=True)
-
-    def effort(self, patient: Patient) -> int:
-        """Return the number of inputs that pass a block, and of those of the refinement."""
-        return solved_and_refined(patient, self.refining())
-
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
         """Decompose, solve, then refine."""
         return fit_residual_surgery(
@@ -122,6 +111,7 @@ class ResidualSurgeryProcedure(Procedure):
             ClosedForm(self.rank),
             self.refining(),
             seed,
+            allot=self.allots,
             precision=patient.precision,
             progress=progress,
         )

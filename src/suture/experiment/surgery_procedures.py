@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from suture.experiment.procedure import NAMED, Patient, Procedure, refinement, solved_and_refined
+from suture.experiment.procedure import NAMED, DeepSolved, Patient, Procedure
 from suture.surgery import (
     ClosedForm,
     Schedule,
@@ -84,16 +84,10 @@ class ClosedFormSurgery(Procedure):
         return fit_closed_form(patient.pairs, ClosedForm(self.rank), progress)
 
 
-class DeepClosedFormSurgery(Procedure):
+class DeepClosedFormSurgery(DeepSolved):
     """Corrections after every block and at the end, solved for in forward order, and refined by gradient if asked for."""
 
-    encodes: ClassVar[bool] = False
-
     procedure: Literal["deep_closed_form"]
-    rank: int = Field(16, ge=0)
-    refine: int = Field(0, ge=0)
-    """Steps of gradient from the closed form on; the best state on an eighth of the samples is kept."""
-    refine_learning_rate: float = Field(3e-4, gt=0, allow_inf_nan=False)
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a correction with a shift at every site."""
@@ -103,18 +97,10 @@ class DeepClosedFormSurgery(Procedure):
         """Tell the rank, and the steps after it."""
         return f"{self.size}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
 
-    def refining(self) -> Schedule | None:
-        """Return the schedule of the refinement, if there is one."""
-        return refinement(self.refine, self.refine_learning_rate, decay=False)
-
-    def effort(self, patient: Patient) -> int:
-        """Return the number of inputs that pass a block, and of those of the refinement."""
-        return solved_and_refined(patient, self.refining())
-
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Solve, then refine."""
         texts, merged, expert_of = patient.texts, patient.merged, patient.expert_of
-        solved = fit_deep_closed_form(texts, merged, expert_of, ClosedForm(self.rank), progress=progress)
+        solved = fit_deep_closed_form(texts, merged, expert_of, ClosedForm(self.rank), progress=progress, allot=self.allots)
         if (schedule := self.refining()) is None:
             return solved
         return fit_deep_surgery(texts, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)

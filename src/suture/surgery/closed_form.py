@@ -147,9 +147,22 @@ def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Ite
         yield Regression(mu, nu, basis @ (rotated / scale[:, None] @ V), V)
 
 
+@dataclass(frozen=True)
+class Solution:
+    """What cross-validation chose: the regression on all rows, its shrinkage, and what each component was worth.
+
+    ``gains`` says by how much the components of that shrinkage, chosen or not, lowered the mean squared error of all folds in turn, as
+    a share of the mean variance of X; it is empty where nothing was tried.
+    """
+
+    regression: Regression
+    shrinkage: float
+    gains: Float64[Tensor, " r"]
+
+
 @one_thread()
-def solve(folds: Sequence[Moments], settings: ClosedForm) -> tuple[Regression, float]:
-    """Return the regression on all folds together, and its shrinkage: that and the rank, up to ``settings.rank``, as cross-validation says.
+def solve(folds: Sequence[Moments], settings: ClosedForm) -> Solution:
+    """Return the regression on all folds together, its shrinkage and rank, up to ``settings.rank``, as cross-validation says.
 
     Where not even moving the mean would have helped on other folds, or there is no other fold to tell, nothing is moved. A single
     shrinkage is taken as it is.
@@ -157,9 +170,9 @@ def solve(folds: Sequence[Moments], settings: ClosedForm) -> tuple[Regression, f
     filled = [fold for fold in folds if fold.count]
     *_, total = accumulate(filled, add)
     rank, shrinkages = min(settings.rank, len(total.x)), settings.shrinkages
-    if len(shrinkages) == 1:
-        return next(regressions(total, rank, shrinkages)), shrinkages[0]
     gains, shift_gain = torch.zeros(len(shrinkages), rank + 1, dtype=torch.float64), 0.0
+    if len(shrinkages) == 1:
+        return Solution(next(regressions(total, rank, shrinkages)), shrinkages[0], gains[0, 1:1])
     for fold in filled if len(filled) > 1 else []:
         rest = total - fold
         shift_gain += fold.count * rest.shift_gain(fold)
@@ -167,9 +180,10 @@ def solve(folds: Sequence[Moments], settings: ClosedForm) -> tuple[Regression, f
             gains[place, 1:] += fold.count * found.gains(fold)
     sums = gains.cumsum(dim=1)
     place, best = divmod(int(sums.argmax()), rank + 1)
+    shares = gains[place, 1:] / (total.count * total.covariances[0].diagonal().sum()).clamp(min=torch.finfo(torch.float64).tiny)
     if shift_gain + float(sums[place, best]) <= 0:
-        return Regression.identity(len(total.x)), shrinkages[place]
-    return next(regressions(total, best, [shrinkages[place]])), shrinkages[place]
+        return Solution(Regression.identity(len(total.x)), shrinkages[place], shares)
+    return Solution(next(regressions(total, best, [shrinkages[place]])), shrinkages[place], shares)
 
 
 def fit_closed_form(calibration: Mapping[str, Pair], settings: ClosedForm | None = None, progress: Progress = no_progress) -> Surgery:
@@ -190,6 +204,6 @@ def fit_closed_form(calibration: Mapping[str, Pair], settings: ClosedForm | None
     settings, final = settings or ClosedForm(), {}
     for task, (merged, expert) in calibration.items():
         folds = [Moments.of(merged[first :: settings.folds], expert[first :: settings.folds]) for first in range(settings.folds)]
-        final[task] = solve(folds, settings)[0].correction()
+        final[task] = solve(folds, settings).regression.correction()
         progress(1)
     return Surgery(final)

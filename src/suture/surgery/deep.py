@@ -2,19 +2,26 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from suture.backbones import BlockwiseBackbone, Passage
 from suture.errors import DataError
-from suture.surgery.closed_form import ClosedForm, Moments, solve
+from suture.surgery.closed_form import SHRINKAGES, ClosedForm, Moments, Solution, solve
 from suture.surgery.module import Correction, Surgery
 from suture.types import Progress, no_progress
+
+PILOT = 2
+"""One input of so many says how ranks are allotted."""
+
+MOST = 4
+"""How many times the average rank a site may get."""
 
 Seen = tuple[Tensor, Tensor, Tensor]
 """Rows of the merged network, rows of the expert, and the number of the input each belongs to."""
@@ -28,6 +35,8 @@ def fit_deep_closed_form(
     settings: ClosedForm | None = None,
     scratch: Path | None = None,
     progress: Progress = no_progress,
+    *,
+    allot: bool = False,
 ) -> Surgery:
     """Return corrections after every block and of the final representation, solved for in forward order, task by task.
 
@@ -36,8 +45,11 @@ def fit_deep_closed_form(
     (:mod:`suture.surgery.closed_form`), its shrinkage and rank found by cross-validation over inputs; then the same for the final
     representation. So every correction is fitted to what will really reach it, and every input goes through both networks once.
 
+    With ``allot`` the rank is the average of a task's sites in place of the rank of each: every other input goes through both networks
+    once before, to say what the components of each site are worth (:func:`allotted`).
+
     What the blocks hand on waits in files in ``scratch`` (a temporary folder without it): memory holds one batch and the moments,
-    whatever the number of inputs. ``progress`` counts inputs times (blocks + 1).
+    whatever the number of inputs. ``progress`` counts inputs times (blocks + 1), those of the look before too.
     Raises :class:`DataError` for a task without inputs, or networks of different depth.
     """
     settings, final, blocks = settings or ClosedForm(), {}, {}
@@ -46,8 +58,37 @@ def fit_deep_closed_form(
         check_networks(task, inputs, merged, expert)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="surgery-") as folder:
             fit = _TaskFit(merged, expert, list(merged.batches(inputs)), settings, Path(folder), progress)
-            *blocks[task], final[task] = fit.corrections()
+            ranks = [settings.rank] * (merged.blocks.depth + 1)
+            if allot and len(inputs) >= PILOT:
+                look = replace(settings, rank=MOST * settings.rank, shrinkages=max(settings.shrinkages, SHRINKAGES, key=len))
+                pilot = replace(fit, batches=list(merged.batches(inputs[::PILOT])), settings=look)
+                ranks = allotted([solution.gains for solution in pilot.solutions([look.rank] * len(ranks))], sum(ranks))
+            *blocks[task], final[task] = (solution.regression.correction() for solution in fit.solutions(ranks))
     return Surgery(final, blocks)
+
+
+def allotted(gains: Sequence[Float64[Tensor, " _"]], total: int) -> list[int]:
+    """Return the rank of every site, ``total`` in all, from what each of its components is worth, as a share of the variance there.
+
+    Components are taken in order, so a site's curve of cumulated gains is what counts: it is raised to its concave hull, whose slopes
+    are then taken from the steepest down. What no site has a use for is left.
+
+    >>> allotted([torch.tensor([0.5, 0.1, 0.0]), torch.tensor([0.0, 0.4, -0.1])], 3)
+    [1, 2]
+    """
+    steps: list[tuple[float, int, int]] = []
+    for site, own in enumerate(gains):
+        heights, end = [0.0, *own.cumsum(dim=0).tolist()], 0
+        while end < len(own):
+            slope, best = max(((heights[after] - heights[end]) / (after - end), after) for after in range(end + 1, len(heights)))
+            if slope <= 0:
+                break
+            steps.append((slope, site, best - end))
+            end = best
+    ranks = [0] * len(gains)
+    for _, site, size in sorted(steps, key=lambda step: (-step[0], step[1])):
+        ranks[site] += min(size, total - sum(ranks))
+    return ranks
 
 
 def check_networks(task: str, inputs: Sequence[Any], merged: BlockwiseBackbone, expert: BlockwiseBackbone) -> None:
@@ -69,17 +110,18 @@ class _TaskFit:
     folder: Path
     progress: Progress
 
-    def corrections(self) -> Iterator[Correction]:
-        """Yield the corrections in forward order."""
+    def solutions(self, ranks: Sequence[int]) -> Iterator[Solution]:
+        """Yield what is found at every site in forward order, of at most these ranks; the corrections of each reach the next."""
         ours, theirs = (
             _Stream(self.merged, self.batches, self.folder / "merged"),
             _Stream(self.expert, self.batches, self.folder / "expert"),
         )
         before: Correction | None = None
         for number in range(self.merged.blocks.depth):
-            before = self._solved(self._tokens(ours.through(number, before), theirs.through(number, None)))
-            yield before
-        yield self._solved(self._representations(ours.out(before), theirs.out(None)))
+            found = self._solved(self._tokens(ours.through(number, before), theirs.through(number, None)), ranks[number])
+            before = found.regression.correction()
+            yield found
+        yield self._solved(self._representations(ours.out(before), theirs.out(None)), ranks[-1])
 
     def _tokens(self, ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Iterator[Seen]:
         """Yield what stands after a block at real tokens."""
@@ -91,15 +133,15 @@ class _TaskFit:
         for (places, _), own, expert in zip(self.batches, ours, theirs, strict=True):
             yield own, expert, torch.tensor(places)
 
-    def _solved(self, seen: Iterable[Seen]) -> Correction:
-        """Return the correction of one site; an input is in one fold with all its tokens."""
+    def _solved(self, seen: Iterable[Seen], rank: int) -> Solution:
+        """Return what is found at one site; an input is in one fold with all its tokens."""
         folds: list[Moments] = []
         for own, expert, places in seen:
             fold_of = places % self.settings.folds
             portions = [Moments.of(own[fold_of == fold], expert[fold_of == fold]) for fold in range(self.settings.folds)]
             folds = [before + portion for before, portion in zip(folds, portions, strict=True)] if folds else portions
             self.progress(len(places.unique()))
-        return solve(folds, self.settings)[0].correction()
+        return solve(folds, replace(self.settings, rank=rank))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class OnlineSurgery:
         """Return the corrections of all tasks of which there has been a sample; raises :class:`DataError` before the first."""
         if not self._sums:
             raise DataError("there is no surgery before the first sample")
-        return Surgery({task: solve(sums.moments(), self.settings)[0].correction() for task, sums in self._sums.items()})
+        return Surgery({task: solve(sums.moments(), self.settings).regression.correction() for task, sums in self._sums.items()})
 
     def save(self, file: Path) -> None:
         """Write the settings and all that is known of the samples to a safetensors file, whole or not at all, in the place of any before.

@@ -59,6 +59,7 @@ def fit_residual_surgery(
     schedule: Schedule | None = None,
     seed: int = 0,
     *,
+    allot: bool = False,
     precision: torch.dtype = torch.float32,
     scratch: Path | None = None,
     progress: Progress = no_progress,
@@ -67,8 +68,8 @@ def fit_residual_surgery(
 
     Residuals come first: θ_t − θ_m by truncated SVD of rank ``residual_rank``, without data (:func:`suture.surgery.low_rank_residuals`).
     They give attention what no correction behind a block can: where to look. Vectors stay the merged model's, as corrections have
-    shifts; on held-out texts their parameters were better spent on rank. Then the deep closed form of that network
-    (:func:`suture.surgery.fit_deep_closed_form`). With a ``schedule`` both are refined together by gradient, on the loss of
+    shifts; on held-out texts their parameters were better spent on rank. Then the deep closed form of that network, its ranks allotted
+    or even (:func:`suture.surgery.fit_deep_closed_form`). With a ``schedule`` both are refined together by gradient, on the loss of
     :func:`suture.surgery.fit_deep_surgery`, from there on; with a held-out part never worse on that.
 
     It joins SurgeryV2 (Yang et al., 2024, arXiv 2410.14389) with low-rank changes as of LoRA (Hu et al., 2021, arXiv 2106.09685).
@@ -82,7 +83,7 @@ def fit_residual_surgery(
         inputs, experts = {task: texts}, {task: expert_of(task)}
         plain = low_rank_residuals(merged.weights, {task: experts[task].weights}, layers, residual_rank)
         with _changed(layers, plain.of(task)) as grown:
-            surgery = fit_deep_closed_form(inputs, merged, experts.__getitem__, settings, scratch, progress)
+            surgery = fit_deep_closed_form(inputs, merged, experts.__getitem__, settings, scratch, progress, allot=allot)
             if schedule is not None:
                 parts = [part for added in grown.values() for part in added.parameters()]
                 surgery = fit_deep_surgery(
