@@ -172,7 +172,7 @@ def blocks_forwarded(bench: Bench) -> float:
     def count(_module: torch.nn.Module, inputs: tuple[Tensor, ...], _outputs: object) -> None:
         counts[0] += len(inputs[0])
 
-    members = [*bench.merged.blocks.members, *expert.blocks.members]
+    members = [*bench.merged.blocks.chain, *expert.blocks.chain]
     # Inside the block, as the block itself is stood in for when it is not to be run.
     hooks = [member.get_submodule("output").register_forward_hook(count) for member in members]
     fit_deep_closed_form({task: texts}, bench.merged, lambda _: expert, ClosedForm(4))

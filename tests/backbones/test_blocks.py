@@ -73,16 +73,20 @@ def test_networks_that_do_not_run_block_by_block_are_refused(faults: dict[str, o
 
 
 class Handing(nn.Module):
-    """A network whose first block answers what the others need as well, as T5's does."""
+    """A network whose first block answers what the others need as well, as T5's does; with ``moving`` each has its own."""
 
     class Block(nn.Module):
+        def __init__(self, *, moving: bool) -> None:
+            super().__init__()
+            self.moving = moving
+
         def forward(self, hidden: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-            bias = hidden.mean(dim=1, keepdim=True) if bias is None else bias
+            bias = hidden.mean(dim=1, keepdim=True) if bias is None or self.moving else bias
             return (hidden + bias).tanh(), bias
 
-    def __init__(self) -> None:
+    def __init__(self, *, moving: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(self.Block() for _ in range(3))
+        self.layers = nn.ModuleList(self.Block(moving=moving) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         hidden, bias = x, None
@@ -91,10 +95,57 @@ class Handing(nn.Module):
         return hidden
 
 
+@pytest.mark.parametrize("moving", [False, True])
+def test_what_the_first_block_hands_on_goes_to_the_others(moving: bool) -> None:
+    network, x = Handing(moving=moving), torch.rand(2, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(through(Blocks(list(network.layers), network), x), network(x))
+
+
+class Residual(nn.Module):
+    """Blocks that answer two streams, both of which go on."""
+
+    class Block(nn.Module):
+        def forward(self, hidden: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+            return (hidden + other).tanh(), other * hidden
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(self.Block() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, other = x, 1 - x
+        for layer in self.layers:
+            hidden, other = layer(hidden, other)
+        return hidden
+
+
 def test_blocks_that_hand_on_more_than_hidden_states_are_refused() -> None:
-    network = Handing()
+    network = Residual()
     with pytest.raises(UnsupportedFormat, match="more than hidden states"):
         Blocks(list(network.layers), network).enter(torch.rand(2, 3, generator=torch.Generator().manual_seed(0)))
+
+
+def through(blocks: Blocks, x: Tensor) -> Tensor:
+    passage = blocks.enter(x)
+    for number in range(blocks.depth):
+        passage = blocks.step(number, passage)
+    return blocks.leave(passage)
+
+
+@pytest.mark.parametrize("size", [8, 10])
+def test_maps_go_through_and_are_corrected_as_tokens(size: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 2, stride=2), nn.Flatten(2)).eval()
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    blocks = Blocks([network[1], list(network[2:4])], network)
+    torch.testing.assert_close(through(blocks, x), network(x))
+    torch.testing.assert_close(through(blocks, x[:1]), network(x[:1]))
+    passage = blocks.step(0, blocks.enter(x))
+    assert passage.tokens.shape == (2, (size - 4) ** 2, 4)
+    weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
+    corrected = blocks.leave(blocks.step(1, passage.corrected(lambda tokens: tokens @ weight)))
+    changed = nn.functional.conv2d(network[1](network[0](x)), weight.T[:, :, None, None])
+    torch.testing.assert_close(corrected, network[2:](changed), rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_that_keeps_a_cache_is_taken_apart_too() -> None:
@@ -103,10 +154,7 @@ def test_a_network_that_keeps_a_cache_is_taken_apart_too() -> None:
     tokens = torch.tensor([[1, 2, 3], [4, 5, 6]])
     blocks = Blocks(list(gpt.h), lambda x: gpt(x).last_hidden_state)
     for _ in range(2):
-        passage = blocks.enter(tokens)
-        for number in range(blocks.depth):
-            passage = blocks.step(number, passage)
-        torch.testing.assert_close(blocks.leave(passage), gpt(tokens).last_hidden_state)
+        torch.testing.assert_close(through(blocks, tokens), gpt(tokens).last_hidden_state)
 
 
 def test_values_that_are_not_finite_pass_through() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from suture.backbones import Head, TextBackbone, TextCalibration
 from suture.backbones import calibration as module
-from suture.backbones.blocks import block_names
+from suture.backbones.families import block_names
 from suture.checkpoints import open_checkpoint
 from suture.errors import DataError
 from suture.merging import Calibration, Walk
@@ -210,7 +210,7 @@ def test_layers_and_blocks_are_in_forward_order(bert: Path) -> None:
 def test_blocks_are_the_longest_list_of_modules() -> None:
     layers = partial(nn.ModuleList, [nn.Linear(1, 1), nn.Linear(1, 1)])
     model = nn.ModuleDict({"some": nn.ModuleList([nn.Linear(1, 1)]), "blocks": layers()})
-    assert block_names(model) == ["blocks.0", "blocks.1"]
+    assert block_names(model) == [["blocks.0"], ["blocks.1"]]
     assert block_names(nn.Linear(1, 1)) == []
 
 

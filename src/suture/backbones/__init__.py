@@ -1,15 +1,25 @@
 """Floor 2: backbones (inputs to representations), heads (representations to logits), and both with texts of several tasks."""
 
-from suture.backbones.blocks import Blocks, BlockwiseBackbone, Passage, mean_of_real
+from suture.backbones.blocks import Blocks, BlockwiseBackbone, Passage
 from suture.backbones.calibration import TextCalibration
+from suture.backbones.families import FAMILIES, POOLINGS, Family, Pooling
 from suture.backbones.heads import Head, load_heads, prototype_head, save_heads
+from suture.backbones.huggingface import HuggingFaceBackbone
+from suture.backbones.images import ImageBackbone
+from suture.backbones.opening import open_backbone
 from suture.backbones.precision import in_precision
-from suture.backbones.text import Pooling, TextBackbone, batches_of_like_length
+from suture.backbones.text import TextBackbone, batches_of_like_length
+from suture.backbones.tokens import mean_of_real, on_tokens, rows_of, tokens_of
 
 __all__ = [
+    "FAMILIES",
+    "POOLINGS",
     "Blocks",
     "BlockwiseBackbone",
+    "Family",
     "Head",
+    "HuggingFaceBackbone",
+    "ImageBackbone",
     "Passage",
     "Pooling",
     "TextBackbone",
@@ -18,6 +28,10 @@ __all__ = [
     "in_precision",
     "load_heads",
     "mean_of_real",
+    "on_tokens",
+    "open_backbone",
     "prototype_head",
+    "rows_of",
     "save_heads",
+    "tokens_of",
 ]

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool
 from torch import Tensor, nn
 
+from suture.backbones.tokens import on_tokens, tokens_of
 from suture.errors import UnsupportedFormat
 
 
@@ -19,37 +21,53 @@ class BlockwiseBackbone(Protocol):
 
     @property
     def blocks(self) -> "Blocks":
-        """The blocks; after each, hidden states have the shape (n, tokens, k)."""
+        """The blocks; after each, hidden states have the shape (n, tokens, k) or, in a convolutional network, (n, k, height, width)."""
         ...
 
     def batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], Any]]:
         """Cut inputs into batches: the places of the inputs in each, and what the blocks take. Every input comes once."""
         ...
 
-    def real(self, batch: Any) -> Bool[Tensor, "n tokens"]:
-        """Return which tokens of a batch stand for something: padding does not."""
+    def real(self, batch: Any) -> Bool[Tensor, "n tokens"] | None:
+        """Return which tokens of a batch stand for something: padding does not. None where all do, as the places of images."""
         ...
 
 
-Stub = Callable[..., Any]
+Answer = Callable[[int, tuple[Any, ...], Mapping[str, Any]], Any]
+"""What a stub says for a module: its place, and the arguments; a tensor, or the whole of what the module would answer."""
+
+Block = nn.Module | Sequence[nn.Module]
+"""One module, or several that run one after another."""
 
 CLOSE = 1e-3
 """How far, as a share, a network may differ from its blocks run one by one: half precision rounds; a lost argument changes far more."""
 
+PUSH = 0.1
+"""By how much, as a share of what it is, the check moves what stands behind every block."""
+
 
 @dataclass(frozen=True)
 class Passage:
-    """A batch on its way: what came out of the last block (or what enters the first), and what the blocks are given beside it."""
+    """A batch on its way: what came out of the last block (or what enters the first), and what the modules are given beside it."""
 
     inputs: Any
     hidden: Tensor
-    """Shape (n, tokens, k) in a transformer; whatever the blocks hand on."""
+    """Shape (n, tokens, k) in a transformer, (n, k, height, width) in a convolutional network; whatever the blocks hand on."""
     calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
-    """Each block's other arguments: attention masks, position encodings."""
+    """Each module's other arguments: attention masks, position encodings."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """What the batch has come to as tokens, shape (n, tokens, k): the places of a map are tokens."""
+        return tokens_of(self.hidden)
 
     def moved(self, hidden: Tensor) -> "Passage":
         """Return the passage with something else in the place of ``hidden``."""
         return replace(self, hidden=hidden)
+
+    def corrected(self, correct: Callable[[Tensor], Tensor]) -> "Passage":
+        """Return the passage with its tokens corrected."""
+        return self.moved(on_tokens(correct, self.hidden))
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Blocks:
     True
     """
 
-    members: Sequence[nn.Module]
+    members: Sequence[Block]
     run: Callable[[Any], Tensor]
 
     @property
@@ -76,81 +94,139 @@ class Blocks:
         """How many blocks there are."""
         return len(self.members)
 
+    @cached_property
+    def chain(self) -> list[nn.Module]:
+        """All modules of the blocks, in the order in which they run."""
+        return [module for member in self.members for module in _modules_of(member)]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Where in the chain each block ends, after a 0."""
+        return list(accumulate((len(_modules_of(member)) for member in self.members), initial=0))
+
     def enter(self, inputs: Any) -> Passage:
         """Return what enters the first block.
 
-        Raises :class:`UnsupportedFormat` when the network does not run its blocks one by one. Checked once, on the first inputs: raises
-        it too when running the blocks one by one gives another result, as with T5's, which hand on more than hidden states.
+        Raises :class:`UnsupportedFormat` when the network does not run its blocks one by one. Checked once, on the first inputs, with
+        something added behind every block: raises it too when running the blocks one by one gives another result then, as where they
+        hand on more than hidden states from one to the next.
         """
-        if self.members and not self._known.checked:
+        if self.chain and not self._known.checked:
             self._check(inputs)
         return self._recorded(inputs)
+
+    def step(self, number: int, passage: Passage) -> Passage:
+        """Return what comes out of a block."""
+        for place in range(self.ends[number], self.ends[number + 1]):
+            args, kwargs = passage.calls[place]
+            passage = passage.moved(_first(self.chain[place](passage.hidden, *args, **kwargs)))
+        return passage
+
+    def leave(self, passage: Passage) -> Tensor:
+        """Return the representation, after the last block."""
+        stand_in = self._standing_in(passage.inputs)
+
+        def finish(place: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+            return passage.hidden if place == len(self.chain) - 1 else stand_in(place, _split(args, kwargs)[0])
+
+        with self._stubs(finish):
+            return self.run(passage.inputs)
 
     def _recorded(self, inputs: Any) -> Passage:
         """Return a passage with arguments of its own: networks with a cache of keys and values change theirs on the way."""
         calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = []
-        first: list[Tensor] = []
+        entering, answered, handed = list[Tensor](), list[Tensor](), list[Any]()
+        stand_in, own = self._standing_in(inputs), self.chain[0].forward if self.chain else None
 
-        def record(number: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-            if number != len(calls):
+        def record(place: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+            if place != len(calls):
                 raise UnsupportedFormat("the network does not run its blocks once each, in order")
             hidden, others, named = _split(args, kwargs)
-            first.append(hidden)
+            if answered and hidden is not answered[-1]:
+                raise UnsupportedFormat("the network does something between its blocks, so they cannot be run one by one")
+            entering.append(hidden)
             calls.append((others, named))
-            return hidden
+            if place == 0 and own is not None and self._known.hands_on:
+                hidden, *handed[:] = own(*args, **kwargs)
+                answered.append(hidden)
+            else:
+                answered.append(stand_in(place, hidden))
+            return (answered[-1], *handed) if handed else answered[-1]
 
-        with self._stubs(inputs, record):
+        with self._stubs(record):
             self.run(inputs)
-        if len(calls) != self.depth or any(hidden is not first[0] for hidden in first):
-            raise UnsupportedFormat("the network does something between its blocks, so they cannot be run one by one")
-        return Passage(inputs, first[0] if first else torch.empty(0), calls)
+        if len(calls) != len(self.chain):
+            raise UnsupportedFormat("the network does not run its blocks once each, in order")
+        return Passage(inputs, entering[0] if entering else torch.empty(0), calls)
 
-    def step(self, number: int, passage: Passage) -> Passage:
-        """Return what comes out of a block."""
-        args, kwargs = passage.calls[number]
-        found = self.members[number](passage.hidden, *args, **kwargs)
-        return passage.moved(found[0] if isinstance(found, tuple) else found)
-
-    def leave(self, passage: Passage) -> Tensor:
-        """Return the representation, after the last block."""
-
-        def finish(number: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-            return passage.hidden if number == self.depth - 1 else _split(args, kwargs)[0]
-
-        with self._stubs(passage.inputs, finish):
-            return self.run(passage.inputs)
+    def _standing_in(self, inputs: Any) -> Callable[[int, Tensor], Tensor]:
+        """Return what stands for a module's answer: what it is given or, where shapes change on the way, nothing of the right shape."""
+        form = _form(inputs)
+        if self.chain and form not in self._known.shapes and not self._known.steady:
+            self._look(inputs)
+        if self._known.steady:
+            return lambda _place, hidden: hidden
+        shapes = self._known.shapes.get(form, [])
+        return lambda place, hidden: hidden.new_zeros(()).expand(shapes[place])
 
     @contextmanager
-    def _stubs(self, inputs: Any, answer: Callable[[int, tuple[Any, ...], Mapping[str, Any]], Tensor]) -> Iterator[None]:
-        """Let the blocks give an answer in the form of their own."""
-        wrap = self._wrapping(inputs)
+    def _stubs(self, answer: Answer) -> Iterator[None]:
+        """Let the modules give an answer in the form of their own."""
 
-        def stub_of(number: int) -> Stub:
-            return lambda *args, **kwargs: wrap(answer(number, args, kwargs))
+        def stub_of(place: int) -> Callable[..., Any]:
+            def stub(*args: Any, **kwargs: Any) -> Any:
+                found, length = answer(place, args, kwargs), self._known.lengths[place]
+                return found if length == 0 or isinstance(found, tuple) else (found, *[None] * (length - 1))
 
-        with _replaced({member: stub_of(number) for number, member in enumerate(self.members)}):
+            return stub
+
+        with _replaced({module: stub_of(place) for place, module in enumerate(self.chain)}):
             yield
 
-    def _wrapping(self, inputs: Any) -> Callable[[Tensor], Any]:
-        """Return what makes of a tensor what the blocks answer: the tensor, or a tuple that begins with it."""
-        if self.members and self._known.length is None:
-            with torch.no_grad(), _hooked(self.members[0], self._known):
-                self._known.whole = self.run(inputs)
-        length = self._known.length or 0
-        return lambda hidden: hidden if length == 0 else (hidden, *[None] * (length - 1))
+    @torch.no_grad()
+    def _look(self, inputs: Any, push: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Run the whole network; note what its modules answer, and with ``push`` change what stands behind every block."""
+        known, ends, entered = self._known, set(self.ends[1:]), list[tuple[int, ...]]()
+        shapes, lengths = list[tuple[int, ...]](), list[int]()
+
+        def look(_module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Any) -> Any:
+            entered.append(tuple(_split(args, kwargs)[0].shape))
+            shapes.append(tuple(_first(found).shape))
+            lengths.append(len(found) if isinstance(found, tuple) else 0)
+            if push is None or len(shapes) not in ends:
+                return None
+            moved = push(_first(found))
+            return (moved, *found[1:]) if isinstance(found, tuple) else moved
+
+        hooks = [module.register_forward_hook(look, with_kwargs=True) for module in self.chain]
+        try:
+            whole = self.run(inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if len(shapes) != len(self.chain):
+            raise UnsupportedFormat("the network does not run its blocks once each, in order")
+        known.shapes[_form(inputs)], known.lengths, known.steady = shapes, lengths, shapes == entered and len(set(shapes)) == 1
+        return whole
 
     @torch.no_grad()
     def _check(self, inputs: Any) -> None:
-        """Compare what the network says of its first inputs with what comes out block by block."""
-        passage = self._recorded(inputs)
-        for number in range(self.depth):
-            passage = self.step(number, passage)
-        found, whole = self.leave(passage), self._known.whole
-        assert whole is not None  # noqa: S101  it was seen when the passage was recorded
+        """Compare what the network says of its first inputs with what comes out block by block, something being added behind each."""
+        whole = self._look(inputs, _pushed)
         scale = float(whole.nan_to_num(0, 0, 0).abs().max())
-        if not torch.allclose(found, whole, rtol=CLOSE, atol=CLOSE * scale, equal_nan=True):
-            raise UnsupportedFormat("the blocks of this network hand on more than hidden states, so they cannot be run one by one")
-        self._known.checked, self._known.whole = True, None
+        for hands_on in (False, True) if self._known.lengths[0] else (False,):
+            self._known.hands_on = hands_on
+            try:
+                passage = self._recorded(inputs)
+                for number in range(self.depth):
+                    passage = self.step(number, passage)
+                    passage = passage.moved(_pushed(passage.hidden))
+            except TypeError:  # a block that misses what the first would have handed on
+                continue
+            if torch.allclose(self.leave(passage), whole, rtol=CLOSE, atol=CLOSE * scale, equal_nan=True):
+                self._known.checked = True
+                return
+        raise UnsupportedFormat("the blocks of this network hand on more than hidden states, so they cannot be run one by one")
 
     @cached_property
     def _known(self) -> "_Known":
@@ -159,34 +235,39 @@ class Blocks:
 
 @dataclass
 class _Known:
-    """What the first inputs have told of a network's blocks."""
+    """What the first inputs have told of a network's modules."""
 
-    length: int | None = None
-    """The length of the tuples that they answer, 0 for plain tensors."""
-    whole: Tensor | None = None
-    """What the network made of those inputs."""
+    lengths: list[int] = field(default_factory=list)
+    """The length of the tuple that each answers, 0 for a plain tensor."""
+    shapes: dict[tuple[tuple[int, ...], ...], list[tuple[int, ...]]] = field(default_factory=dict)
+    """The shapes of what they answer, by those of the inputs."""
+    steady: bool = False
+    """Whether all answer the shape that they are given."""
+    hands_on: bool = False
+    """Whether the first answers something, as T5's attention bias, that the others are given: then it runs wherever one enters."""
     checked: bool = False
 
 
-def block_names(model: nn.Module) -> list[str]:
-    """Return the names of a network's blocks, in forward order: the members of its longest list of modules.
-
-    >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "head": nn.Linear(2, 1)}))
-    ['layers.0', 'layers.1']
-    """
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    name, longest = max(lists, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
-    return [f"{name}.{number}" for number in range(len(longest))]
+def _modules_of(block: Block) -> Sequence[nn.Module]:
+    return [block] if isinstance(block, nn.Module) else block
 
 
-def mean_of_real(hidden: Float[Tensor, "n p k"], mask: Shaped[Tensor, "n p"]) -> Float[Tensor, "n k"]:
-    """Return the mean over the real tokens of each text; zero where a text has none.
+def _form(inputs: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a batch's tensors."""
+    parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    return tuple(tuple(part.shape) for part in parts if isinstance(part, Tensor))
 
-    >>> mean_of_real(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
-    tensor([[2.]])
-    """
-    real = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+def _first(found: Any) -> Tensor:
+    """Return the hidden states among what a module answers."""
+    hidden: Tensor = found[0] if isinstance(found, tuple) else found
+    return hidden
+
+
+def _pushed(hidden: Tensor) -> Tensor:
+    """Return hidden states with something added that no norm takes out."""
+    wave = torch.arange(hidden.shape[-1], device=hidden.device).cos().to(hidden.dtype)
+    return hidden + PUSH * hidden.abs().mean() * wave
 
 
 def _split(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, tuple[Any, ...], Mapping[str, Any]]:
@@ -198,7 +279,7 @@ def _split(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, tu
 
 
 @contextmanager
-def _replaced(forwards: Mapping[nn.Module, Stub]) -> Iterator[None]:
+def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Give modules other forward functions for a moment."""
     own = {module: vars(module).get("forward") for module in forwards}
     for module, forward in forwards.items():
@@ -211,17 +292,3 @@ def _replaced(forwards: Mapping[nn.Module, Stub]) -> Iterator[None]:
                 del module.forward
             else:  # one that somebody else had put there
                 module.forward = before
-
-
-@contextmanager
-def _hooked(module: nn.Module, known: _Known) -> Iterator[None]:
-    """Note how long the tuple is that a module answers."""
-
-    def look(_module: nn.Module, _inputs: Any, found: Any) -> None:
-        known.length = len(found) if isinstance(found, tuple) else 0
-
-    hook = module.register_forward_hook(look)
-    try:
-        yield
-    finally:
-        hook.remove()

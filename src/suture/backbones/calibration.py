@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from suture.backbones.blocks import block_names
 from suture.backbones.heads import Head
 from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone, batches_of_like_length
@@ -71,15 +70,17 @@ class TextCalibration:
     def blocks(self) -> list[list[str]]:
         """The names on disk of all tensors of the same blocks; embeddings, and norms outside the blocks, are in none."""
         names = self.backbone.names
-        return [[source for name, source in names.items() if name.startswith(f"{block}.")] for block, _ in self._blocks]
+        return [
+            [source for name, source in names.items() if name.startswith(tuple(f"{each}." for each in block))] for block, _ in self._blocks
+        ]
 
     @cached_property
-    def _blocks(self) -> list[tuple[str, list[str]]]:
+    def _blocks(self) -> list[tuple[list[str], list[str]]]:
         """The modules that are blocks, with the names on disk of their linear layers' weights."""
-        members = block_names(self.backbone.model)
 
-        def block_of(layer: tuple[str, str, nn.Linear]) -> str:
-            return next((block for block in members if layer[0].startswith(f"{block}.")), layer[0])
+        def block_of(layer: tuple[str, str, nn.Linear]) -> list[str]:
+            inside = (block for block in self.backbone.block_names if any(layer[0].startswith(f"{each}.") for each in block))
+            return next(inside, [layer[0]])
 
         return [(block, [source for _, source, _ in group]) for block, group in groupby(self._linear(), key=block_of)]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suture.backbones.blocks import Passage, block_names
+from suture.backbones.blocks import Passage
 from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone
 from suture.errors import UnsupportedFormat
@@ -47,8 +47,8 @@ class TextWalk:
     @property
     def names(self) -> list[str]:
         """The names on disk of all tensors of the block that it stands before."""
-        block = block_names(self.backbone.model)[self.number]
-        return [source for name, source in self.backbone.names.items() if name.startswith(f"{block}.")]
+        block = tuple(f"{name}." for name in self.backbone.block_names[self.number])
+        return [source for name, source in self.backbone.names.items() if name.startswith(block)]
 
     def inputs(self, weights: Mapping[str, Tensor], layer: str) -> Iterator[Tensor]:
         """Yield what enters a layer of the block, real tokens of batch after batch; the block runs no further."""
@@ -75,7 +75,7 @@ class TextWalk:
     def _keep(self, place: int, passage: Passage) -> None:
         np.save(self._file(place), passage.hidden.float().numpy())
 
-    def _kept(self, place: int) -> tuple[Passage, Tensor]:
+    def _kept(self, place: int) -> tuple[Passage, Tensor | None]:
         """Return a batch where it stands, and which of its tokens are real."""
         batch = self.backbone.pad(self.batches[place])
         # What the blocks are given beside the hidden states depends on weights outside of them, where positions are learnt.
@@ -126,7 +126,8 @@ def stages_of(backbone: TextBackbone, tokens: list[int]) -> list[list[list[tuple
 
 def layers_within(backbone: TextBackbone, number: int) -> dict[str, nn.Module]:
     """Return the linear layers and norms of a block whose weights are on disk, by the names of those."""
-    names, inner = backbone.names, backbone.blocks.members[number].named_modules(prefix=block_names(backbone.model)[number])
+    names, model = backbone.names, backbone.model
+    inner = [pair for block in backbone.block_names[number] for pair in model.get_submodule(block).named_modules(prefix=block)]
     return {names[f"{n}.weight"]: layer for n, layer in inner if isinstance(layer, LAYERS) and f"{n}.weight" in names}
 
 
@@ -145,10 +146,10 @@ def watched(layers: Mapping[str, nn.Module], show: Callable[[str, nn.Module, Ten
             hook.remove()
 
 
-def real_tokens(entering: Tensor, real: Tensor) -> Tensor:
+def real_tokens(entering: Tensor, real: Tensor | None) -> Tensor:
     """Return the real tokens of what enters a layer, shape (n, in)."""
     # What does not run over the tokens, as a pooler, enters whole.
-    over_tokens = entering.dim() == 3 and entering.shape[:2] == real.shape
+    over_tokens = real is not None and entering.dim() == 3 and entering.shape[:2] == real.shape
     return entering[real] if over_tokens else entering.reshape(-1, entering.shape[-1])
 
 

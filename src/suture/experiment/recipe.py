@@ -63,10 +63,12 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 class BackboneRecipe(Strict):
-    """How the encoder makes one representation of a text."""
+    """How the network makes one representation of an input."""
 
-    pooling: Pooling = "mean"
+    pooling: Pooling | None = None
+    """Without one, what is usual in the network's family."""
     max_length: int = Field(128, ge=1)
+    """Of texts, in tokens."""
 
 
 class HeadRecipe(Strict):

@@ -55,7 +55,7 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     backbone = TextBackbone(base.path, base, "mean", suite.max_length)
     heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
     name = recipe.name or suite.name
-    return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooling, backbone.max_length)
+    return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooled_by, backbone.max_length)
 
 
 def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
@@ -70,7 +70,7 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     heads = {entry.name: given.get(entry.name) or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
-    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooling, backbone.max_length)
+    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooled_by, backbone.max_length)
 
 
 def _prototypes(task: Task, backbone: TextBackbone, scale: float) -> Head:

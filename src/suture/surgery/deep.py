@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from suture.backbones import BlockwiseBackbone, Passage
+from suture.backbones import BlockwiseBackbone, Passage, rows_of
 from suture.errors import DataError
 from suture.surgery.closed_form import SHRINKAGES, ClosedForm, Moments, Solution, solve
 from suture.surgery.module import Correction, Surgery
@@ -126,8 +126,8 @@ class _TaskFit:
     def _tokens(self, ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Iterator[Seen]:
         """Yield what stands after a block at real tokens."""
         for (places, batch), own, expert in zip(self.batches, ours, theirs, strict=True):
-            real = self.merged.real(batch)
-            yield own[real], expert[real], torch.tensor(places)[:, None].expand(real.shape)[real]
+            real, numbers = self.merged.real(batch), torch.tensor(places)[:, None, None].expand(*own.shape[:2], 1)
+            yield rows_of(own, real), rows_of(expert, real), rows_of(numbers, real).flatten()
 
     def _representations(self, ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Iterator[Seen]:
         for (places, _), own, expert in zip(self.batches, ours, theirs, strict=True):
@@ -156,9 +156,9 @@ class _Stream:
         """Take every batch through a block, after the correction of the one before, and yield what comes out of it."""
         self.folder.mkdir(exist_ok=True)
         for place, passage in enumerate(self._passages(number, before)):
-            hidden = self.network.blocks.step(number, passage).hidden
-            np.save(self._file(place), hidden.numpy())
-            yield hidden
+            passage = self.network.blocks.step(number, passage)
+            np.save(self._file(place), passage.hidden.numpy())
+            yield passage.tokens
 
     def out(self, before: Correction | None) -> Iterator[Tensor]:
         """Yield the representations of every batch, after the correction of the last block."""
@@ -170,7 +170,7 @@ class _Stream:
             passage = self.network.blocks.enter(batch)
             if number:
                 passage = passage.moved(torch.from_numpy(np.load(self._file(place))))
-            yield passage if before is None else passage.moved(before(passage.hidden))
+            yield passage if before is None else passage.corrected(before)
 
     def _file(self, place: int) -> Path:
         return self.folder / f"{place}.npy"

@@ -11,7 +11,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from suture.backbones import TextBackbone
-from suture.backbones.blocks import block_names
 from suture.checkpoints import Checkpoint
 from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName, UnsupportedFormat
 from suture.surgery.threads import one_thread
@@ -163,7 +162,7 @@ def digest_of(changes: Mapping[str, Change]) -> str:
 
 def tensors_of_blocks(backbone: TextBackbone) -> list[str]:
     """Return the names on disk of all tensors of an encoder's blocks; embeddings, and what stands after the blocks, are not among them."""
-    blocks = tuple(f"{name}." for name in block_names(backbone.model))
+    blocks = tuple(f"{name}." for names in backbone.block_names for name in names)
     return [source for name, source in backbone.names.items() if name.startswith(blocks)]
 
 

@@ -26,8 +26,8 @@ def mean_tokens(network: BlockwiseBackbone, batch: Any, corrections: Sequence[Co
     for number in range(network.blocks.depth):
         passage = network.blocks.step(number, passage)
         if corrections is not None:
-            passage = passage.moved(corrections[number](passage.hidden))
-        sites.append(mean_of_real(passage.hidden.float(), real))
+            passage = passage.corrected(corrections[number])
+        sites.append(mean_of_real(passage.tokens.float(), real))
     z = network.blocks.leave(passage).float()
     return [*sites, z if corrections is None else corrections[-1](z)]
 

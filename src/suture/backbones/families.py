@@ -1,0 +1,133 @@
+"""The families of networks: what loads each, what its representation is, and what its blocks are.
+
+A family is found by ``model_type`` of ``config.json``. Text encoders that are not listed work as BERT does: their blocks are the
+members of their longest list of modules, their representation the mean token.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from suture.backbones.tokens import mean_of_real, tokens_of
+
+Pooling = Literal["mean", "cls", "last", "cls_mean", "pooler", "projection"]
+"""How a representation is made of what a network answers; see :data:`POOLINGS`."""
+
+POOLINGS: Mapping[Pooling, str] = {
+    "mean": "mean of the real tokens of the last layer",
+    "cls": "first token of the last layer",
+    "last": "last real token of the last layer",
+    "cls_mean": "first token of the last layer, then the mean of the others",
+    "pooler": "what the network's own pooler answers",
+    "projection": "the image's embedding after the projection, not normalised",
+}
+
+Kind = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: ``blocks`` and ``leads`` are patterns of modules' names, in forward order.
+
+    A lead, such as the downsampling between two stages, runs before the block that follows it and is part of that. Without ``blocks``
+    they are the members of the longest list of modules.
+    """
+
+    title: str
+    kind: Kind
+    pooling: Pooling
+    loader: str = ""
+    """The class of transformers that loads it; ``AutoModel``'s own choice without one."""
+    part: str = ""
+    """What of the configuration that class is given."""
+    blocks: str = ""
+    leads: str = ""
+
+
+IMAGE = "pixel_values"
+"""What networks that take images call their input."""
+
+CLIP = Family("CLIP", "image", "projection", "CLIPVisionModelWithProjection", "vision_config")
+
+FAMILIES: Mapping[str, Family] = {
+    "clip": CLIP,
+    "clip_vision_model": Family("CLIP, vision alone", "image", "projection", CLIP.loader),
+    "vit": Family("ViT", "image", "cls"),
+    "deit": Family("DeiT", "image", "cls"),
+    "dinov2": Family("DINOv2", "image", "cls"),
+    "swin": Family("Swin", "image", "pooler", blocks=r"encoder\.layers\.\d+\.blocks\.\d+", leads=r"encoder\.layers\.\d+\.downsample"),
+    "convnext": Family(
+        "ConvNeXt",
+        "image",
+        "pooler",
+        blocks=r"encoder\.stages\.\d+\.layers\.\d+",
+        leads=r"encoder\.stages\.\d+\.downsampling_layer\.\d+",
+    ),
+    "resnet": Family("ResNet", "image", "pooler", blocks=r"encoder\.stages\.\d+\.layers\.\d+"),
+    "efficientnet": Family("EfficientNet", "image", "pooler"),
+    "bert": Family("BERT", "text", "mean"),
+    "roberta": Family("RoBERTa", "text", "mean"),
+    "deberta-v2": Family("DeBERTa-v2", "text", "mean"),
+    "modernbert": Family("ModernBERT", "text", "mean"),
+    "distilbert": Family("DistilBERT", "text", "mean"),
+    "mpnet": Family("MPNet", "text", "mean"),
+    "t5": Family("T5, FLAN-T5", "text", "mean", "T5EncoderModel"),
+    "gpt2": Family("GPT-2", "text", "last"),
+    "llama": Family("Llama", "text", "last"),
+    "mistral": Family("Mistral", "text", "last"),
+    "qwen2": Family("Qwen2", "text", "last"),
+    "qwen3": Family("Qwen3", "text", "last"),
+}
+OTHER = Family("", "text", "mean")
+
+
+def family_of(config: Any) -> Family | None:
+    """Return the family of a configuration; that of other text encoders where transformers has a model, else None."""
+    from transformers import MODEL_MAPPING
+
+    if config.model_type in FAMILIES:
+        return FAMILIES[config.model_type]
+    if type(config) not in MODEL_MAPPING or MODEL_MAPPING[type(config)].main_input_name != "input_ids":
+        return None
+    return OTHER
+
+
+def block_names(model: nn.Module, family: Family = OTHER) -> list[list[str]]:
+    """Return the names of the modules of a network's blocks, in forward order.
+
+    >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "head": nn.Linear(2, 1)}))
+    [['layers.0'], ['layers.1']]
+    """
+    if not family.blocks:
+        lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+        name, longest = max(lists, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
+        return [[f"{name}.{number}"] for number in range(len(longest))]
+    found, leading = list[list[str]](), list[str]()
+    for name, _ in model.named_modules():
+        if re.fullmatch(family.blocks, name):
+            found.append([*leading, name])
+            leading.clear()
+        elif family.leads and re.fullmatch(family.leads, name):
+            leading.append(name)
+    return found
+
+
+def pooled(answer: Any, pooling: Pooling, mask: Tensor | None) -> Tensor:
+    """Return the representations, shape (n, k), in what a network of transformers answers; ``mask`` says which tokens are real."""
+    if pooling == "projection":
+        return answer.image_embeds  # type: ignore[no-any-return]
+    if pooling == "pooler":
+        return answer.pooler_output.flatten(1)  # type: ignore[no-any-return]
+    hidden = tokens_of(answer.last_hidden_state)
+    if pooling == "mean":
+        return mean_of_real(hidden, mask)
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "cls_mean":
+        return torch.cat([hidden[:, 0], mean_of_real(hidden[:, 1:], None if mask is None else mask[:, 1:])], dim=1)
+    ends = torch.full((len(hidden),), hidden.shape[1]) if mask is None else mask.sum(dim=1)
+    return hidden[torch.arange(len(hidden)), (ends - 1).clamp(min=0)]

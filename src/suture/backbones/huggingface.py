@@ -1,0 +1,224 @@
+"""Networks from Hugging Face folders: inputs in, one representation each out."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from suture.backbones.blocks import Blocks
+from suture.backbones.families import FAMILIES, Family, Kind, Pooling, block_names, family_of, pooled
+from suture.checkpoints import Weights, open_checkpoint, sha256_of
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError, IncompatibleExperts, UnsupportedFormat
+
+COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece|processor_config\.json$")
+"""Files beside the weights that decide what an input becomes: configuration, and everything a tokenizer or image processor reads."""
+
+MARKS = 1000
+"""The first number that marks a tensor: none that a library starts parameters at."""
+
+Own = TypeVar("Own", bound="HuggingFaceBackbone")
+
+
+@dataclass(frozen=True)
+class HuggingFaceBackbone:
+    """A network: its configuration, and what prepares its inputs, from ``folder``, its weights from ``weights``; loaded at first use.
+
+    The representation, in float32, is what ``pooling`` says (:data:`suture.backbones.families.POOLINGS`); without, what is usual in its
+    family.
+
+    Raises :class:`CheckpointNotFound` when the folder lacks a file, :class:`UnsupportedFormat` for a family that is not known, and
+    :class:`IncompatibleExperts` when the weights do not fill the model: nothing is ever left at a random start.
+    """
+
+    folder: Path
+    weights: Weights
+    pooling: Pooling | None = None
+
+    @classmethod
+    def open(cls: type[Own], folder: str | Path, pooling: Pooling | None = None, *settings: Any, **named: Any) -> Own:
+        """Return the network of a folder with the folder's own weights."""
+        return cls(Path(folder), open_checkpoint(folder), pooling, *settings, **named)
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes."""
+        raise NotImplementedError
+
+    def batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
+        """Cut inputs into batches: the places of the inputs in each, and what the network takes."""
+        raise NotImplementedError
+
+    def identities(self, inputs: Sequence[Any]) -> list[str]:
+        """Return what tells each input from all others."""
+        raise NotImplementedError
+
+    @cached_property
+    def config(self) -> Any:
+        """The configuration of the folder."""
+        from transformers import AutoConfig
+
+        return from_folder(AutoConfig, self.folder)
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of the network; raises :class:`UnsupportedFormat` where it is not known, or takes something else."""
+        family = family_of(self.config)
+        if family is None or family.kind != self.kind:
+            known = ", ".join(sorted(name for name, own in FAMILIES.items() if own.kind == self.kind))
+            raise UnsupportedFormat(
+                f"{self.folder}: models of type {self.config.model_type!r} take no {self.kind}s that Suture knows how to represent; "
+                f"it knows {known}" + (" and other text encoders" if self.kind == "text" else "")
+            )
+        return family
+
+    @property
+    def pooled_by(self) -> Pooling:
+        """How its representations are made."""
+        return self.pooling or self.family.pooling
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of everything that decides the representations."""
+        companions = sorted(file for file in self.folder.iterdir() if file.is_file() and COMPANION.search(file.name))
+        libraries = [version("torch"), version("transformers")]
+        named = [(file.name, sha256_of(file)) for file in companions]
+        identity = [self.weights.digest, named, self.pooled_by, *self._settings(), *libraries]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    def _settings(self) -> list[object]:
+        """Return the settings of its own that decide the representations."""
+        return []
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        """The network, in evaluation mode, float32, its parameters frozen."""
+        model, info = self._load(dict(self.weights))
+        # Networks bring poolers that not every checkpoint has; they matter only where they are used.
+        unused = "pooler" if self.pooled_by != "pooler" else None
+        missing = sorted(name for name in info["missing_keys"] if unused is None or unused not in name)
+        if missing or info["mismatched_keys"]:
+            wrong = ", ".join([*missing, *(str(key) for key in info["mismatched_keys"])])
+            raise IncompatibleExperts(f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {wrong}")
+        return model
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The name on disk of each of the model's parameters, by its name in the model; those that are not on disk are left out.
+
+        Libraries rename on loading, so the mapping is not guessed from the names but seen: a model is filled with tensors that each
+        hold a number of their own. Raises :class:`UnsupportedFormat` when the library joins tensors or cuts them.
+        """
+        on_disk = [name for name, spec in self.weights.specs.items() if spec.dtype.is_floating_point]
+        marks = {name: torch.tensor(float(mark)).expand(self.weights.specs[name].shape) for mark, name in enumerate(on_disk, MARKS)}
+        model, info = self._load(marks)
+        names = {}
+        for name, parameter in model.named_parameters():
+            if name not in info["missing_keys"] and parameter.numel():
+                mark = int(parameter.flatten()[0]) - MARKS
+                source = on_disk[mark] if 0 <= mark < len(on_disk) else None
+                if source is None or parameter.shape != marks[source].shape or bool((parameter != mark + MARKS).any()):
+                    raise UnsupportedFormat(f"{self.weights.path}: {name!r} of the model is not one tensor on disk")
+                names[name] = source
+        return names
+
+    def _load(self, tensors: dict[str, Tensor]) -> tuple[torch.nn.Module, dict[str, Any]]:
+        """Return the model that the configuration describes, filled with tensors, and what the library says of their names."""
+        import transformers
+
+        config = getattr(self.config, self.family.part) if self.family.part else self.config
+        loader = getattr(transformers, self.family.loader) if self.family.loader else transformers.MODEL_MAPPING[type(config)]
+        # Files written by an old library may hold tensors that the model no longer has; missing ones would be random.
+        with _no_progress_bars():
+            model, info = loader.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True)
+        return model.eval().requires_grad_(False), info
+
+    def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
+        """Return the representations of a batch; ``stand_ins`` replace parameters, by their names in the model."""
+        answer = torch.func.functional_call(self.model, dict(stand_ins or {}), (), dict(batch))
+        return pooled(answer, self.pooled_by, batch.get("attention_mask"))
+
+    @cached_property
+    def block_names(self) -> list[list[str]]:
+        """The names of the modules of its blocks, in forward order."""
+        return block_names(self.model, self.family)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The blocks, to be run one by one; raises :class:`UnsupportedFormat` for a model without a list of blocks."""
+        if not self.block_names:
+            raise UnsupportedFormat(f"{self.folder}: {type(self.model).__name__} has no list of blocks")
+        return Blocks([[self.model.get_submodule(name) for name in names] for names in self.block_names], self.pooled)
+
+    def real(self, batch: Mapping[str, Tensor]) -> Bool[Tensor, "n tokens"] | None:
+        """Return which tokens of a batch are real; None where there is no mask, as with images."""
+        mask = batch.get("attention_mask")
+        return None if mask is None else mask.bool()
+
+    def corrected(self, batch: Mapping[str, Tensor], corrections: Sequence[Callable[[Tensor], Tensor]]) -> Float[Tensor, "n k"]:
+        """Return the representations of a batch, with a correction after every block; gradients flow.
+
+        Raises :class:`DataError` unless there is one correction for every block.
+        """
+        if len(corrections) != self.blocks.depth:
+            raise DataError(f"{self.blocks.depth} blocks take as many corrections, not {len(corrections)}")
+        passage = self.blocks.enter(batch)
+        for number, correct in enumerate(corrections):
+            passage = self.blocks.step(number, passage).corrected(correct)
+        return self.blocks.leave(passage)
+
+    @cached_property
+    @torch.no_grad()
+    def width(self) -> int:
+        """The width k of the representations."""
+        ((_, batch),) = self.batches([self.sample])
+        return self.pooled(batch).shape[1]
+
+    @cached_property
+    @torch.no_grad()
+    def widths(self) -> list[int]:
+        """The width of what comes out of every block, and of the representation."""
+        ((_, batch),) = self.batches([self.sample])
+        passage, found = self.blocks.enter(batch), list[int]()
+        for number in range(self.blocks.depth):
+            passage = self.blocks.step(number, passage)
+            found.append(passage.tokens.shape[-1])
+        return [*found, self.blocks.leave(passage).shape[1]]
+
+    @property
+    def sample(self) -> Any:
+        """Some input, whatever it is."""
+        raise NotImplementedError
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the library from drawing bars between ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
+    """Load a configuration, tokenizer or image processor from a local folder, and never from a hub or from code in the folder."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointNotFound(f"{folder}: no config.json; expected a Hugging Face model folder")
+    try:
+        return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **settings)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptCheckpoint(f"{folder}: {kind.__name__} cannot be made from this folder: {error}") from error
