@@ -20,7 +20,7 @@ import torch
 
 from checkpoints import VOCABULARY, make
 from measuring import quietness, report, seconds, verdict
-from suture.backbones import Head, TextBackbone, TextCalibration
+from suture.backbones import Head, TaskCalibration, TextBackbone
 from suture.checkpoints import open_checkpoint
 from suture.merging import AdaMerging, make_method, merge_to_folder
 from suture.merging.calibration import entropy_backward
@@ -47,7 +47,7 @@ def text_folder(folder: Path, base: Path) -> Path:
     return out
 
 
-def calibration(folder: Path) -> TextCalibration:
+def calibration(folder: Path) -> TaskCalibration:
     """Return random texts of 8 to 40 words for each task, and random heads."""
     generator, backbone = torch.Generator().manual_seed(0), TextBackbone.open(folder, max_length=64)
     texts, heads = {}, {}
@@ -56,7 +56,7 @@ def calibration(folder: Path) -> TextCalibration:
         numbers = [torch.randint(0, VOCABULARY - 5, (length,), generator=generator).tolist() for length in lengths]
         texts[f"task{task}"] = [" ".join(f"w{number}" for number in own) for own in numbers]
         heads[f"task{task}"] = Head(torch.randn(CLASSES, 768, generator=generator))
-    return TextCalibration(backbone, texts, heads)
+    return TaskCalibration(backbone, texts, heads)
 
 
 def times(folder: Path, base: Path, experts: list[Path]) -> tuple[float, float]:

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from adaptive import peak_memory
 from measuring import in_turns, quietness, report, seconds, table, verdict
-from suture.backbones import TextBackbone
+from suture.backbones import HuggingFaceBackbone
 from suture.checkpoints import open_checkpoint
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting, prepare
+from suture.inputs import Input
 from suture.merging import WeightAveraging, merge_to_folder
 from suture.representation import encode, representation_bias
 from suture.surgery import ClosedForm, Schedule, Surgery, fit_closed_form, fit_deep_closed_form, fit_surgery
@@ -40,7 +41,7 @@ class Bench:
     """The suite with a merged model."""
 
     setting: Setting
-    merged: TextBackbone
+    merged: HuggingFaceBackbone
 
     @classmethod
     def at(cls, folder: Path) -> "Bench":
@@ -54,12 +55,12 @@ class Bench:
         """The tasks' names."""
         return list(self.setting.experts)
 
-    def texts(self, task: str, start: int, count: int) -> list[str]:
+    def texts(self, task: str, start: int, count: int) -> list[Input]:
         """Return texts of a task's calibration split."""
         split = next(each for each in self.setting.tasks if each.name == task).split("calibration")
-        return list(split.texts[start : start + count])
+        return list(split.inputs[start : start + count])
 
-    def expert(self, task: str) -> TextBackbone:
+    def expert(self, task: str) -> HuggingFaceBackbone:
         """Return a task's expert."""
         return self.setting.backbone(self.setting.experts[task])
 

@@ -9,6 +9,7 @@ FLOORS = {
     "types": 0,
     "task_vector": 0,
     "randomness": 0,
+    "inputs": 0,
     "checkpoints": 1,
     "merging": 2,
     "backbones": 2,
@@ -22,7 +23,7 @@ FLOORS = {
     "cli": 6,
 }
 # Packages of one floor may use each other in this direction only.
-SAME_FLOOR = {("representation", "backbones")}
+SAME_FLOOR = {("representation", "backbones"), ("inputs", "errors")}
 # The entry points see everything: they only re-export, or start the command line.
 ENTRIES = {"__init__", "__main__"}
 # Used before a command is chosen; nothing heavy may be imported at their top level.

@@ -121,7 +121,7 @@ def drift_of(setting: Setting, merged: Checkpoint, operation: Operation | None =
     for task in setting.tasks:
         own = shared if residuals is None else setting.backbone(residuals.weights(task.name, merged))
         corrections = [correction for _, correction in surgery.sites(task.name)] if surgery and surgery.deep else None
-        texts = list(task.split("test").texts[:LOOKED_AT])
+        texts = list(task.split("test").inputs[:LOOKED_AT])
         found = bias_by_block(own, setting.backbone(setting.experts[task.name]), texts, corrections)
         if surgery and not surgery.deep:
             z, expert = (encode(network, texts) for network in (own, setting.backbone(setting.experts[task.name])))

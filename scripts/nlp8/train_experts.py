@@ -33,7 +33,7 @@ def train(backbone: TextBackbone, head: Head, task: Task, seed: int) -> None:
     """Fine-tune the backbone's blocks in place on one task's training split."""
     split, generator = task.split("train"), torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # dropout inside the model draws from the global generator
-    tokens, labels = backbone.tokenize(split.texts), split.known_labels()
+    tokens, labels = backbone.prepare(split.inputs), split.known_labels()
     parameters = [p.requires_grad_() for name, p in backbone.model.named_parameters() if name.startswith("encoder.")]
     optimizer = torch.optim.AdamW(parameters, lr=RATE)
     steps = EPOCHS * -(-len(split) // BATCH)
@@ -55,7 +55,7 @@ def train(backbone: TextBackbone, head: Head, task: Task, seed: int) -> None:
 def calibration_accuracy(backbone: TextBackbone, head: Head, task: Task) -> float:
     """Return the accuracy on the calibration split: the test split is not looked at here."""
     split = task.split("calibration")
-    return accuracy(head(encode(backbone, split.texts)), split.known_labels())
+    return accuracy(head(encode(backbone, split.inputs)), split.known_labels())
 
 
 def make_expert(task: Task, seed: int) -> dict[str, float | int]:
@@ -64,7 +64,7 @@ def make_expert(task: Task, seed: int) -> dict[str, float | int]:
     # Training works in place on the tensors that the backbone opened; the base is read through a mapping of its own.
     backbone = TextBackbone.open(base.path, max_length=nlp8.MAX_LENGTH)
     support = task.split("support")
-    head = prototype_head(encode(backbone, support.texts), support.known_labels(), len(task.classes), nlp8.HEAD_SCALE)
+    head = prototype_head(encode(backbone, support.inputs), support.known_labels(), len(task.classes), nlp8.HEAD_SCALE)
     before = calibration_accuracy(backbone, head, task)
     train(backbone, head, task, seed)
     trained: dict[str, Tensor] = {

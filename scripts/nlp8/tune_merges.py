@@ -32,7 +32,7 @@ def mean_accuracy(setting: Setting, weights: dict[str, Checkpoint], split: str) 
     values = []
     for task in setting.tasks:
         part = task.split(split)
-        z = encode_cached(setting.backbone(weights[task.name]), part.texts)
+        z = encode_cached(setting.backbone(weights[task.name]), part.inputs)
         values.append(accuracy(setting.heads[task.name](z), part.known_labels()))
     return 100 * sum(values) / len(values)
 

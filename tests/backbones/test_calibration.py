@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from suture.backbones import Head, TextBackbone, TextCalibration
+from suture.backbones import Head, TaskCalibration, TextBackbone
 from suture.backbones import calibration as module
 from suture.backbones.families import block_names
 from suture.checkpoints import open_checkpoint
@@ -28,12 +28,12 @@ ALL = [list(range(len(texts))) for texts in TEXTS.values()]
 Renamed = Callable[[str], str]
 
 
-def calibration(bert: Path, weights: Path | None = None, **settings: torch.dtype) -> TextCalibration:
+def calibration(bert: Path, weights: Path | None = None, **settings: torch.dtype) -> TaskCalibration:
     backbone = TextBackbone(bert, open_checkpoint(weights)) if weights else TextBackbone.open(bert)
-    return TextCalibration(backbone, TEXTS, HEADS, **settings)
+    return TaskCalibration(backbone, TEXTS, HEADS, **settings)
 
 
-def all_logits(own: TextCalibration, weights: Mapping[str, Tensor]) -> list[Tensor]:
+def all_logits(own: TaskCalibration, weights: Mapping[str, Tensor]) -> list[Tensor]:
     """Each task's logits, text after text, whatever batches they came in."""
     rows: list[list[Tensor]] = [[] for _ in TEXTS]
     for task, chosen in enumerate(ALL):
@@ -58,7 +58,7 @@ def test_batches_hold_every_text_once(bert: Path, monkeypatch: pytest.MonkeyPatc
     batches = list(own.batches([[4, 0, 2], [], [1, 3]]))
     assert len(batches) > 1
     assert sorted(pair for batch in batches for pair in batch.chosen) == [(0, 0), (0, 2), (0, 4), (2, 1), (2, 3)]
-    assert all(batch.mask.numel() <= 16 or len(batch.chosen) == 1 for batch in batches)
+    assert all(batch.real.numel() <= 16 or len(batch.chosen) == 1 for batch in batches)
     assert list(own.batches([[], [], []])) == []
 
 
@@ -126,7 +126,7 @@ def test_watch_shows_real_tokens_and_leaves_no_hook(bert: Path, make_expert: Cal
     own.watch(dict(expert), [[0, 1], [2], []], lambda name, inputs: seen.setdefault(name, []).append(inputs))
     assert set(seen) == {name for names in own.layers for name in names}
     chosen = [*TEXTS["colours"][:2], TEXTS["numbers"][2]]
-    lengths = [len(tokens) for tokens in own.backbone.tokenize(chosen)]
+    lengths = [len(tokens) for tokens in own.backbone.prepare(chosen)]
     shared = "encoder.layer.1.attention.self."
     for name, parts in seen.items():
         # The pooler sees the first token, as part of the whole, or alone.
@@ -135,7 +135,7 @@ def test_watch_shows_real_tokens_and_leaves_no_hook(bert: Path, make_expert: Cal
         assert query is key
     alone = TextBackbone.open(expert.path)
     entered = []
-    for tokens in alone.tokenize(chosen):
+    for tokens in alone.prepare(chosen):
         hook = dict(alone.model.named_modules())["encoder.layer.1.output.dense"].register_forward_pre_hook(
             lambda _, inputs: entered.append(inputs[0][0])
         )
@@ -231,16 +231,16 @@ def test_half_precision_stays_close_and_gradients_stay_float32(bert: Path) -> No
 
 def test_a_task_needs_texts_and_a_head(bert: Path) -> None:
     backbone = TextBackbone.open(bert)
-    with pytest.raises(DataError, match="no texts"):
-        TextCalibration(backbone, {"colours": []}, HEADS)
+    with pytest.raises(DataError, match="no inputs"):
+        TaskCalibration(backbone, {"colours": []}, HEADS)
     with pytest.raises(DataError, match="no head"):
-        TextCalibration(backbone, {"other": ["red"]}, HEADS)
+        TaskCalibration(backbone, {"other": ["red"]}, HEADS)
 
 
 def test_a_pooler_is_not_taken_for_tokens(bert: Path) -> None:
     # As many tokens as the model is wide: the pooler's input has the shape of the mask.
-    calibration = TextCalibration(TextBackbone.open(bert, max_length=16), {"a": [" ".join(["red"] * 20)]}, {"a": Head(torch.ones(2, 16))})
-    assert len(calibration.tokens[0][0]) == calibration.backbone.model.config.hidden_size == 16
+    calibration = TaskCalibration(TextBackbone.open(bert, max_length=16), {"a": [" ".join(["red"] * 20)]}, {"a": Head(torch.ones(2, 16))})
+    assert len(calibration.prepared[0][0]) == calibration.backbone.model.config.hidden_size == 16
     seen: dict[str, tuple[int, ...]] = {}
     calibration.watch({}, [[0]], lambda name, inputs: seen.setdefault(name, tuple(inputs.shape)))
     assert seen["pooler.dense.weight"] == (1, 16)

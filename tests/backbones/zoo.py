@@ -37,7 +37,7 @@ MODELS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "efficientnet": (
         "EfficientNetModel",
         "EfficientNetConfig",
-        {"image_size": 32, "width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 32},
+        {"image_size": 32, "width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320},
     ),
     "bert": ("BertModel", "BertConfig", SMALL | TEXT),
     "roberta": ("RobertaModel", "RobertaConfig", SMALL | TEXT | {"max_position_embeddings": 16}),

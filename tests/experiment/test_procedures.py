@@ -144,9 +144,8 @@ def test_a_budget_is_kept_and_used_up(bert: Path, experts: dict[str, Path], name
     assert fixed + chosen.rank * each <= 0.25 * subject.size < fixed + (chosen.rank + 1) * each
     named = chosen.model_copy(update={"rank": min(chosen.rank, 4)})
     texts = ["a cat is very so", "it is not a dog", "the dog"] * 4
-    ready = replace(
-        subject, texts={"pets": texts}, pairs_of=lambda: {"pets": (encode(subject.merged, texts), encode(subject.expert_of("pets"), texts))}
-    )
+    seen = {"pets": (encode(subject.merged, texts), encode(subject.expert_of("pets"), texts))}
+    ready = replace(subject, inputs={"pets": texts}, pairs_of=lambda: seen)
     operation = named.fit(ready, 0, lambda _: None)
     assert operation.parameters("pets") <= fixed + named.rank * each
     if name in {"surgery", "surgery_v2", "low_rank_residual", "calibrated_residual"}:

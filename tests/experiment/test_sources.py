@@ -18,7 +18,7 @@ TASKS = [task("a", ["a1", "a2", "a3"], ["x"]), task("b", ["b1"], ["a1"]), task("
 
 
 def learnt(calibration: CalibrationRecipe) -> dict[str, list[str]]:
-    return {task.name: list(task.split("calibration").texts) for task in sourced(TASKS, calibration)}
+    return {task.name: list(task.split("calibration").inputs) for task in sourced(TASKS, calibration)}
 
 
 def test_own_texts_are_left_as_they_are() -> None:

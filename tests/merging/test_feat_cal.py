@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merging.network import Network
-from suture.backbones import Head, TextBackbone, TextCalibration
+from suture.backbones import Head, TaskCalibration, TextBackbone
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import InvalidHyperparameter, UnknownName
 from suture.experiment.recipe import Recipe
@@ -63,8 +63,8 @@ def test_one_expert_is_regained_where_nothing_holds_the_merge(tmp_path: Path) ->
         torch.testing.assert_close(tensor, a[name], rtol=1e-6, atol=1e-6)
 
 
-def calibration_of(bert: Path, **texts: list[str]) -> TextCalibration:
-    return TextCalibration(TextBackbone.open(bert), texts, {task: Head(torch.eye(16)[:2]) for task in texts})
+def calibration_of(bert: Path, **texts: list[str]) -> TaskCalibration:
+    return TaskCalibration(TextBackbone.open(bert), texts, {task: Head(torch.eye(16)[:2]) for task in texts})
 
 
 def test_padding_does_not_matter(bert: Path, experts: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def entering(backbone: TextBackbone, weights: dict[str, Tensor], layer: str) -> 
     module = backbone.model.get_submodule(layer)
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].double()))
     with torch.no_grad():
-        for tokens in backbone.tokenize(TEXTS):
+        for tokens in backbone.prepare(TEXTS):
             backbone.represent([tokens], weights)
     hook.remove()
     x = torch.cat(seen)

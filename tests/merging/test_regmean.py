@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merging.learning_oracles import regmean
 from merging.network import Network
-from suture.backbones import Head, TextBackbone, TextCalibration
+from suture.backbones import Head, TaskCalibration, TextBackbone
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import InvalidHyperparameter
 from suture.merging import MergingMethod, RegMean, RegMeanPlusPlus, merge_tensors
@@ -118,7 +118,7 @@ def test_the_encoder_is_merged_block_by_block(bert: Path, experts: dict[str, Pat
     backbone, opened = TextBackbone.open(bert), [open_checkpoint(folder) for folder in experts.values()]
     texts = {task: ["the cat is red", "it is very blue not", "one two", "a dog"] for task in experts}
     heads = {task: Head(torch.eye(16)[:2]) for task in experts}
-    calibration = TextCalibration(backbone, texts, heads)
+    calibration = TaskCalibration(backbone, texts, heads)
     found = dict(merge_tensors(RegMeanPlusPlus(), backbone.weights, opened, calibration=calibration))
     name, seen = "encoder.layer.1.attention.self.query.weight", {}
     for place, expert in enumerate(opened):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from suture.backbones import TextBackbone
-from suture.backbones import text as module
+from suture.backbones import huggingface as module
 from suture.errors import DataError, SutureWarning
 from suture.representation import encode, encode_cached
 
@@ -58,5 +58,5 @@ def test_a_cache_that_cannot_be_written_is_done_without(bert: Path, tmp_path: Pa
 
 
 def test_no_texts(bert: Path) -> None:
-    with pytest.raises(DataError, match="no texts"):
+    with pytest.raises(DataError, match="no inputs"):
         encode(TextBackbone.open(bert), [])

@@ -218,7 +218,7 @@ def numpy_inputs(backbone: TextBackbone, texts: list[str], name: str) -> np.ndar
     rows: list[Tensor] = []
     hook = backbone.model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0][0]))
     with torch.no_grad():
-        for tokens in backbone.tokenize(texts):
+        for tokens in backbone.prepare(texts):
             backbone.represent([tokens])
     hook.remove()
     return torch.cat(rows).double().numpy()

@@ -33,7 +33,7 @@ def write(folder: Path, kind: str, rows: list[dict[str, object]]) -> Path:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_three_formats_say_the_same(tmp_path: Path, kind: str) -> None:
     split, classes = read_split(write(tmp_path, kind, ROWS), None)  # type: ignore[arg-type]
-    assert list(split.texts) == [row["text"] for row in ROWS]
+    assert list(split.inputs) == [row["text"] for row in ROWS]
     assert classes == ["no", "yes"]
     assert split.known_labels().tolist() == [1, 0, 1]
     given, _ = read_split(tmp_path / f"data.{kind}", ["yes", "no"])
@@ -113,7 +113,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_splits_and_tasks_check_themselves() -> None:
     with pytest.raises(DataError, match="at least one sample"):
         Split([])
-    with pytest.raises(DataError, match="2 texts, but 1 labels"):
+    with pytest.raises(DataError, match="2 inputs, but 1 labels"):
         Split(["a", "b"], torch.tensor([0]))
     task = Task("t", ["x"], {"test": Split(["a"])})
     with pytest.raises(DataError, match="no split 'train'; it has test"):

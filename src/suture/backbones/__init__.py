@@ -1,19 +1,21 @@
 """Floor 2: backbones (inputs to representations), heads (representations to logits), and both with texts of several tasks."""
 
+from suture.backbones.batching import batches_of_like_length
 from suture.backbones.blocks import Blocks, BlockwiseBackbone, Passage
-from suture.backbones.calibration import TextCalibration
+from suture.backbones.calibration import TaskCalibration
 from suture.backbones.families import FAMILIES, POOLINGS, Family, Pooling
 from suture.backbones.heads import Head, load_heads, prototype_head, save_heads
 from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.images import ImageBackbone
-from suture.backbones.opening import open_backbone
+from suture.backbones.opening import Backbone, open_backbone
 from suture.backbones.precision import in_precision
-from suture.backbones.text import TextBackbone, batches_of_like_length
+from suture.backbones.text import TextBackbone
 from suture.backbones.tokens import mean_of_real, on_tokens, rows_of, tokens_of
 
 __all__ = [
     "FAMILIES",
     "POOLINGS",
+    "Backbone",
     "Blocks",
     "BlockwiseBackbone",
     "Family",
@@ -22,8 +24,8 @@ __all__ = [
     "ImageBackbone",
     "Passage",
     "Pooling",
+    "TaskCalibration",
     "TextBackbone",
-    "TextCalibration",
     "batches_of_like_length",
     "in_precision",
     "load_heads",

@@ -1,18 +1,20 @@
-"""Unlabelled texts of several tasks under frozen heads: what data-driven merging and joint training run through a network."""
+"""Unlabelled inputs of several tasks under frozen heads: what data-driven merging and joint training run through a network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from suture.backbones.batching import batches_of_like_length
 from suture.backbones.heads import Head
+from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.precision import in_precision
-from suture.backbones.text import TextBackbone, batches_of_like_length
-from suture.backbones.walk import TextWalk, real_tokens, stages_of, watched
+from suture.backbones.walk import BlockWalk, real_tokens, stages_of, watched
 from suture.errors import DataError
 
 TOKENS_PER_BATCH = 1024
@@ -20,41 +22,41 @@ TOKENS_PER_BATCH = 1024
 
 
 @dataclass(frozen=True)
-class TextCalibration:
-    """Texts of each task and the task's head, in the order of the experts; it fulfils :class:`suture.merging.Calibration`.
+class TaskCalibration:
+    """Inputs of each task and the task's head, in the order of the experts; it fulfils :class:`suture.merging.Calibration`.
 
     ``backbone`` holds the base's weights. Forward passes run in ``precision``: ``torch.bfloat16`` casts the matrix products to that
     (autocast), which is faster where the processor has such instructions; weights, gradients and losses stay float32.
 
-    Raises :class:`DataError` for a task without texts or without a head.
+    Raises :class:`DataError` for a task without inputs or without a head.
     """
 
-    backbone: TextBackbone
-    texts: Mapping[str, Sequence[str]]
+    backbone: HuggingFaceBackbone
+    inputs: Mapping[str, Sequence[Any]]
     heads: Mapping[str, Head]
     precision: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        for task, texts in self.texts.items():
-            if not texts:
-                raise DataError(f"task {task!r} has no texts to learn from")
+        for task, inputs in self.inputs.items():
+            if not inputs:
+                raise DataError(f"task {task!r} has no inputs to learn from")
             if task not in self.heads:
-                raise DataError(f"task {task!r} has texts, but no head")
+                raise DataError(f"task {task!r} has inputs, but no head")
 
     @property
     def tasks(self) -> list[str]:
         """The tasks' names."""
-        return list(self.texts)
+        return list(self.inputs)
 
     @property
     def sizes(self) -> list[int]:
-        """How many texts each task has."""
-        return [len(texts) for texts in self.texts.values()]
+        """How many inputs each task has."""
+        return [len(inputs) for inputs in self.inputs.values()]
 
     @cached_property
-    def tokens(self) -> list[list[list[int]]]:
-        """The token numbers of each task's texts."""
-        return [self.backbone.tokenize(texts) for texts in self.texts.values()]
+    def prepared(self) -> list[list[Any]]:
+        """Each task's inputs, prepared for the network."""
+        return [self.backbone.prepare(inputs) for inputs in self.inputs.values()]
 
     @cached_property
     def parameters(self) -> frozenset[str]:
@@ -84,15 +86,15 @@ class TextCalibration:
 
         return [(block, [source for _, source, _ in group]) for block, group in groupby(self._linear(), key=block_of)]
 
-    def batches(self, rows: Sequence[Sequence[int]]) -> Iterator["TextBatch"]:
-        """Yield batches of texts of like length, whatever their tasks."""
+    def batches(self, rows: Sequence[Sequence[int]]) -> Iterator["TaskBatch"]:
+        """Yield batches of inputs of like length, whatever their tasks."""
         chosen = [(task, int(row)) for task, own in enumerate(rows) for row in own]
-        for places in batches_of_like_length([len(self.tokens[task][row]) for task, row in chosen], TOKENS_PER_BATCH):
-            yield TextBatch(self, [chosen[place] for place in sorted(places)])
+        for places in batches_of_like_length([self.backbone.length(self.prepared[task][row]) for task, row in chosen], TOKENS_PER_BATCH):
+            yield TaskBatch(self, [chosen[place] for place in sorted(places)])
 
     def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
-        """Run texts forward and show ``look`` the real tokens that enter every linear layer; no hook outlives the call."""
-        real: list[Tensor] = []
+        """Run inputs forward and show ``look`` the real tokens that enter every linear layer; no hook outlives the call."""
+        real: list[Tensor | None] = []
         last: list[Tensor] = []
 
         def show(source: str, _: nn.Module, entering: Tensor) -> None:
@@ -102,17 +104,17 @@ class TextCalibration:
 
         with torch.no_grad(), watched({source: layer for _, source, layer in self._linear()}, show):
             for batch in self.batches(rows):
-                real[:] = [batch.mask]
+                real[:] = [batch.real]
                 batch.represent(weights)
 
     @cached_property
     def stages(self) -> list[list[list[tuple[str, str | None]]]]:
         """The linear layers and norms, weight and bias, block by block, as they run; those that one tensor enters stand together."""
-        return stages_of(self.backbone, self.tokens[0][0])
+        return stages_of(self.backbone, self.prepared[0][0])
 
-    def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> TextWalk:
-        """Take texts to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
-        return TextWalk(self.backbone, self.precision, folder).enter(weights, (batch.tokens for batch in self.batches(rows)))
+    def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> BlockWalk:
+        """Take inputs to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
+        return BlockWalk(self.backbone, self.precision, folder).enter(weights, (batch.prepared for batch in self.batches(rows)))
 
     def _linear(self) -> list[tuple[str, str, nn.Linear]]:
         """Return the linear layers whose weights are on disk: each one's name in the model, its weight's name on disk, and itself."""
@@ -121,34 +123,34 @@ class TextCalibration:
 
 
 @dataclass(frozen=True)
-class TextBatch:
-    """Texts, by task and row in task order, that take one forward pass."""
+class TaskBatch:
+    """Inputs, by task and row in task order, that take one forward pass."""
 
-    calibration: TextCalibration
+    calibration: TaskCalibration
     chosen: Sequence[tuple[int, int]]
 
     @property
-    def tokens(self) -> list[list[int]]:
-        """The token numbers of each text."""
-        return [self.calibration.tokens[task][row] for task, row in self.chosen]
+    def prepared(self) -> list[Any]:
+        """The inputs, prepared for the network."""
+        return [self.calibration.prepared[task][row] for task, row in self.chosen]
 
     @property
-    def mask(self) -> Tensor:
-        """Which of the padded tokens are real, shape (n, longest)."""
-        return self.calibration.backbone.pad(self.tokens)["attention_mask"].bool()
+    def real(self) -> Tensor | None:
+        """Which of the padded tokens are real, shape (n, longest); None where all are."""
+        return self.calibration.backbone.real(self.calibration.backbone.collate(self.prepared))
 
     def represent(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the representations, float32, shape (n, k)."""
         weights = {name: weight.float() for name, weight in weights.items()}
         with in_precision(self.calibration.precision):
-            return self.calibration.backbone.represent(self.tokens, weights).float()
+            return self.calibration.backbone.represent(self.prepared, weights).float()
 
     def logits(self, weights: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
-        """Return the tasks in the batch, each with its texts' logits under its own head."""
+        """Return the tasks in the batch, each with its inputs' logits under its own head."""
         return [(task, logits) for task, _, logits in self.classified(weights)]
 
     def classified(self, weights: Mapping[str, Tensor]) -> list[tuple[int, list[int], Tensor]]:
-        """Return the tasks in the batch, each with its texts' rows and their logits under its own head."""
+        """Return the tasks in the batch, each with its inputs' rows and their logits under its own head."""
         z, found, start = self.represent(weights), [], 0
         heads = [self.calibration.heads[task] for task in self.calibration.tasks]
         for task, group in groupby(self.chosen, key=lambda item: item[0]):

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from suture.backbones.batching import TOKENS_PER_BATCH, batches_of_like_length
 from suture.backbones.blocks import Blocks
 from suture.backbones.families import FAMILIES, Family, Kind, Pooling, block_names, family_of, pooled
 from suture.checkpoints import Weights, open_checkpoint, sha256_of
@@ -54,12 +56,16 @@ class HuggingFaceBackbone:
         """What it takes."""
         raise NotImplementedError
 
-    def batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
-        """Cut inputs into batches: the places of the inputs in each, and what the network takes."""
+    def prepare(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return what is kept of each input until it goes through the network."""
         raise NotImplementedError
 
-    def identities(self, inputs: Sequence[Any]) -> list[str]:
-        """Return what tells each input from all others."""
+    def length(self, prepared: Any) -> int:
+        """Return the length of a prepared input in tokens."""
+        raise NotImplementedError
+
+    def collate(self, prepared: Sequence[Any]) -> Mapping[str, Tensor]:
+        """Return prepared inputs as the network takes them, padded to one length."""
         raise NotImplementedError
 
     @cached_property
@@ -135,7 +141,10 @@ class HuggingFaceBackbone:
         """Return the model that the configuration describes, filled with tensors, and what the library says of their names."""
         import transformers
 
-        config = getattr(self.config, self.family.part) if self.family.part else self.config
+        config = self.config
+        if self.family.part:
+            config = copy(getattr(config, self.family.part))
+            config.projection_dim = self.config.projection_dim  # the whole's, where both tell one
         loader = getattr(transformers, self.family.loader) if self.family.loader else transformers.MODEL_MAPPING[type(config)]
         # Files written by an old library may hold tensors that the model no longer has; missing ones would be random.
         with _no_progress_bars():
@@ -158,6 +167,21 @@ class HuggingFaceBackbone:
         if not self.block_names:
             raise UnsupportedFormat(f"{self.folder}: {type(self.model).__name__} has no list of blocks")
         return Blocks([[self.model.get_submodule(name) for name in names] for names in self.block_names], self.pooled)
+
+    def batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
+        """Cut inputs into batches of like length: the places of the inputs in each, and what the network takes."""
+        prepared = self.prepare(inputs)
+        for places in batches_of_like_length([self.length(each) for each in prepared], TOKENS_PER_BATCH):
+            yield places, self.collate([prepared[place] for place in places])
+
+    def represent(self, prepared: Sequence[Any], weights: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
+        """Return the representations of prepared inputs, one forward pass.
+
+        ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
+        """
+        given = weights or {}
+        stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
+        return self.pooled(self.collate(prepared), stand_ins)
 
     def real(self, batch: Mapping[str, Tensor]) -> Bool[Tensor, "n tokens"] | None:
         """Return which tokens of a batch are real; None where there is no mask, as with images."""

@@ -1,25 +1,22 @@
 """Image networks from Hugging Face folders: images in, one representation each out."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from suture.backbones.batching import TOKENS_PER_BATCH
 from suture.backbones.families import IMAGE, Kind
 from suture.backbones.huggingface import HuggingFaceBackbone, from_folder
 from suture.errors import DataError
+from suture.inputs import Input, Picture, opened_image
 
-IMAGES_PER_BATCH = 32
-
-Picture = Image.Image | np.ndarray | Path | str
-"""An image: of Pillow, an array of uint8 of shape (height, width) or (height, width, 3), or a file."""
+LENGTH = TOKENS_PER_BATCH // 32
+"""What an image counts for in a batch, in tokens: so that 32 of them go together."""
 
 
 @dataclass(frozen=True)
@@ -43,32 +40,18 @@ class ImageBackbone(HuggingFaceBackbone):
 
         return from_folder(AutoImageProcessor, self.folder, backend="pil")
 
-    def identities(self, inputs: Sequence[Picture]) -> list[str]:
-        """Return what tells each image from all others: the sha256 of its size and its pixels."""
-        opened = (opened_image(picture) for picture in inputs)
-        return [hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest() for image in opened]
+    def prepare(self, inputs: Sequence[Input]) -> list[Picture]:
+        """Return images as they are: their pixels are many, and are made batch by batch. Raises :class:`DataError` for a text."""
+        images = [each for each in inputs if not isinstance(each, str)]
+        if len(images) < len(inputs):
+            raise DataError(f"{self.folder} takes images, not texts")
+        return images
 
-    def batches(self, inputs: Sequence[Picture]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
-        """Cut images into batches, in their order: the places of the images in each, and what the network takes."""
-        for start in range(0, len(inputs), IMAGES_PER_BATCH):
-            images = [opened_image(picture) for picture in inputs[start : start + IMAGES_PER_BATCH]]
-            pixels: Tensor = self.processor(images, return_tensors="pt")[IMAGE]
-            yield list(range(start, start + len(images))), {IMAGE: pixels.to(torch.float32)}
+    def length(self, prepared: Picture) -> int:  # noqa: ARG002
+        """Return what an image counts for in a batch: all count the same."""
+        return LENGTH
 
-
-def opened_image(picture: Picture) -> Image.Image:
-    """Return an image in colour; raises :class:`DataError` for a file that is none, or an array that is not uint8 of its shape.
-
-    >>> opened_image(np.zeros((2, 3), dtype=np.uint8)).size
-    (3, 2)
-    """
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):
-            raise DataError(f"an image is an array of uint8, (height, width) or (height, width, 3), not {picture.dtype} {picture.shape}")
-        picture = Image.fromarray(picture)
-    if not isinstance(picture, Image.Image):
-        try:
-            picture = Image.open(picture)
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{picture}: not an image that can be read: {error}") from error
-    return picture.convert("RGB")
+    def collate(self, prepared: Sequence[Picture]) -> Mapping[str, Tensor]:
+        """Return images as the network takes them, resized and normalised."""
+        pixels: Tensor = self.processor([opened_image(picture) for picture in prepared], return_tensors="pt")[IMAGE]
+        return {IMAGE: pixels.to(torch.float32)}

@@ -1,19 +1,17 @@
 """Text networks from Hugging Face folders: texts in, one representation each out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from suture.backbones.families import Kind
 from suture.backbones.huggingface import HuggingFaceBackbone, from_folder
-
-TOKENS_PER_BATCH = 4096
-"""Padded tokens per forward pass: enough to keep the matrix products busy, few enough for a processor's cache."""
+from suture.errors import DataError
+from suture.inputs import Input
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,6 @@ class TextBackbone(HuggingFaceBackbone):
     def _settings(self) -> list[object]:
         return [self.max_length]
 
-    def identities(self, inputs: Sequence[str]) -> list[str]:
-        """Return what tells each text from all others: itself."""
-        return list(inputs)
-
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the folder."""
@@ -63,43 +57,22 @@ class TextBackbone(HuggingFaceBackbone):
         first = max((table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
         return min(self.max_length, positions - first)
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token numbers, at least one, cut where the model's positions or ``max_length`` end."""
-        numbers: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.longest)["input_ids"]
+    def prepare(self, inputs: Sequence[Input]) -> list[list[int]]:
+        """Return each text's token numbers, at least one, cut where the model's positions or ``max_length`` end.
+
+        Raises :class:`DataError` for what is no text.
+        """
+        if wrong := [type(each).__name__ for each in inputs if not isinstance(each, str)]:
+            raise DataError(f"{self.folder} takes texts, not {wrong[0]}")
+        _ = self.family  # a tokenizer of another kind of network would only confuse
+        numbers: list[list[int]] = self.tokenizer(list(inputs), truncation=True, max_length=self.longest)["input_ids"]
         return [each or [self.tokenizer.pad_token_id] for each in numbers]
 
-    def represent(self, tokens: Sequence[list[int]], weights: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
-        """Return the representations of tokenised texts, one forward pass.
+    def length(self, prepared: list[int]) -> int:
+        """Return the number of a text's tokens."""
+        return len(prepared)
 
-        ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
-        """
-        given = weights or {}
-        stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
-        return self.pooled(self.pad(tokens), stand_ins)
-
-    def batches(self, inputs: Sequence[str]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
-        """Cut texts into padded batches of like length: the places of the texts in each, and what the network takes."""
-        tokens = self.tokenize(inputs)
-        for places in batches_of_like_length([len(each) for each in tokens], TOKENS_PER_BATCH):
-            yield places, self.pad([tokens[place] for place in places])
-
-    def pad(self, tokens: Sequence[list[int]]) -> Mapping[str, Tensor]:
+    def collate(self, prepared: Sequence[list[int]]) -> Mapping[str, Tensor]:
         """Return tokenised texts as the model takes them: token numbers and mask of the real ones, shape (n, longest)."""
-        padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
+        padded = self.tokenizer.pad({"input_ids": list(prepared)}, return_tensors="pt")
         return {name: torch.as_tensor(padded[name]) for name in ("input_ids", "attention_mask")}
-
-
-def batches_of_like_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
-    """Yield the places of texts, the shortest first, in batches of at most ``most_tokens`` padded tokens (one text at least).
-
-    >>> list(batches_of_like_length([5, 1, 2, 9], 10))
-    [[1, 2], [0], [3]]
-    """
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and (len(batch) + 1) * lengths[place] > most_tokens:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch

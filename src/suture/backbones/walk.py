@@ -1,18 +1,19 @@
-"""Texts on their way through an encoder, block by block, with weights that change on the way; what they have come to is on disk."""
+"""Inputs on their way through a network, block by block, with weights that change on the way; what they have come to is on disk."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from suture.backbones.blocks import Passage
+from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.precision import in_precision
-from suture.backbones.text import TextBackbone
 from suture.errors import UnsupportedFormat
 
 LAYERS = (nn.Linear, nn.LayerNorm)
@@ -20,28 +21,28 @@ LAYERS = (nn.Linear, nn.LayerNorm)
 
 
 @dataclass
-class TextWalk:
-    """Texts before a block of an encoder; it fulfils :class:`suture.merging.Walk`.
+class BlockWalk:
+    """Inputs before a block of a network; it fulfils :class:`suture.merging.Walk`.
 
-    Memory: one batch, and the tokens' numbers. What the batches have come to lies in ``folder``, a file each.
+    Memory: one batch, and the prepared inputs. What the batches have come to lies in ``folder``, a file each.
     """
 
-    backbone: TextBackbone
+    backbone: HuggingFaceBackbone
     precision: torch.dtype
     folder: Path
     number: int = field(default=0, init=False)
     outside: Mapping[str, Tensor] = field(default_factory=dict, init=False)
-    """The weights that texts entered with."""
-    batches: list[list[list[int]]] = field(default_factory=list, init=False)
+    """The weights that inputs entered with."""
+    batches: list[list[Any]] = field(default_factory=list, init=False)
 
-    def enter(self, weights: Mapping[str, Tensor], batches: Iterable[list[list[int]]]) -> "TextWalk":
-        """Take tokenised texts to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
+    def enter(self, weights: Mapping[str, Tensor], batches: Iterable[list[Any]]) -> "BlockWalk":
+        """Take prepared inputs to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
         self.folder.mkdir()
         self.outside = weights
-        for tokens in batches:
-            self.batches.append(tokens)
+        for prepared in batches:
+            self.batches.append(prepared)
             with self._running(weights):
-                self._keep(len(self.batches) - 1, self.backbone.blocks.enter(self.backbone.pad(tokens)))
+                self._keep(len(self.batches) - 1, self.backbone.blocks.enter(self.backbone.collate(prepared)))
         return self
 
     @property
@@ -61,7 +62,7 @@ class TextWalk:
             except _Entered as found:
                 tokens = real_tokens(found.entering, real)
             else:
-                raise UnsupportedFormat(f"the layer of {layer!r} runs for some texts and not for others")
+                raise UnsupportedFormat(f"the layer of {layer!r} runs for some inputs and not for others")
             yield nn.functional.layer_norm(tokens, module.normalized_shape, eps=module.eps) if isinstance(module, nn.LayerNorm) else tokens
 
     def step(self, weights: Mapping[str, Tensor]) -> None:
@@ -77,7 +78,7 @@ class TextWalk:
 
     def _kept(self, place: int) -> tuple[Passage, Tensor | None]:
         """Return a batch where it stands, and which of its tokens are real."""
-        batch = self.backbone.pad(self.batches[place])
+        batch = self.backbone.collate(self.batches[place])
         # What the blocks are given beside the hidden states depends on weights outside of them, where positions are learnt.
         with self._running(self.outside):
             passage = self.backbone.blocks.enter(batch)
@@ -102,7 +103,7 @@ class TextWalk:
                 parameter.data = data
 
 
-def stages_of(backbone: TextBackbone, tokens: list[int]) -> list[list[list[tuple[str, str | None]]]]:
+def stages_of(backbone: HuggingFaceBackbone, prepared: Any) -> list[list[list[tuple[str, str | None]]]]:
     """Return the linear layers and norms, weight and bias, block by block, as they run; those that one tensor enters stand together."""
     biases = {source: backbone.names.get(f"{name.removesuffix('.weight')}.bias") for name, source in backbone.names.items()}
     found: list[list[list[tuple[str, str | None]]]] = []
@@ -115,7 +116,7 @@ def stages_of(backbone: TextBackbone, tokens: list[int]) -> list[list[list[tuple
         found[-1][-1].append((source, biases[source]))
 
     with torch.no_grad():
-        passage = backbone.blocks.enter(backbone.pad([tokens]))
+        passage = backbone.blocks.enter(backbone.collate([prepared]))
         for number in range(backbone.blocks.depth):
             found.append([])
             entered.clear()
@@ -124,7 +125,7 @@ def stages_of(backbone: TextBackbone, tokens: list[int]) -> list[list[list[tuple
     return found
 
 
-def layers_within(backbone: TextBackbone, number: int) -> dict[str, nn.Module]:
+def layers_within(backbone: HuggingFaceBackbone, number: int) -> dict[str, nn.Module]:
     """Return the linear layers and norms of a block whose weights are on disk, by the names of those."""
     names, model = backbone.names, backbone.model
     inner = [pair for block in backbone.block_names[number] for pair in model.get_submodule(block).named_modules(prefix=block)]

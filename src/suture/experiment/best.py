@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -53,11 +53,11 @@ class BestProcedure(ProcedureRecipe):
         Raises :class:`InvalidRecipe` when none is left.
         """
         part, judged = _parted(patient)
-        targets = {task: encode(patient.expert_of(task), texts) for task, texts in judged.items()}
-        before = {task: representation_bias(encode(patient.merged, texts), targets[task]).mean_abs for task, texts in judged.items()}
+        targets = {task: encode(patient.expert_of(task), inputs) for task, inputs in judged.items()}
+        before = {task: representation_bias(encode(patient.merged, inputs), targets[task]).mean_abs for task, inputs in judged.items()}
 
         def left(operation: Operation) -> float:
-            z = {task: represent(operation, patient.merged, task, texts) for task, texts in judged.items()}
+            z = {task: represent(operation, patient.merged, task, inputs) for task, inputs in judged.items()}
             after = {task: representation_bias(z[task], targets[task]).mean_abs for task in judged}
             share = fmean(after[task] / before[task] if before[task] else after[task] for task in judged)
             return share if math.isfinite(share) else math.inf
@@ -83,14 +83,14 @@ class BestProcedure(ProcedureRecipe):
         return f"the best of {', '.join(self.among)} for {self.size}, by a quarter of the samples"
 
 
-def _parted(patient: Patient) -> tuple[Patient, Mapping[str, list[str]]]:
+def _parted(patient: Patient) -> tuple[Patient, Mapping[str, list[Any]]]:
     """Return the patient with the first of its texts only, and the others, which are to judge by."""
-    ends = {task: len(texts) - len(texts) // JUDGED for task, texts in patient.texts.items()}
-    if bare := [task for task, texts in patient.texts.items() if ends[task] == len(texts)]:
+    ends = {task: len(inputs) - len(inputs) // JUDGED for task, inputs in patient.inputs.items()}
+    if bare := [task for task, inputs in patient.inputs.items() if ends[task] == len(inputs)]:
         raise DataError(f"choosing the best procedure takes at least {JUDGED} calibration samples a task; fewer: {', '.join(bare)}")
 
     def pairs() -> dict[str, tuple[Tensor, Tensor]]:
         return {task: (merged[: ends[task]], expert[: ends[task]]) for task, (merged, expert) in patient.pairs.items()}
 
-    texts = {task: list(own)[: ends[task]] for task, own in patient.texts.items()}
-    return replace(patient, texts=texts, pairs_of=pairs), {task: list(own)[ends[task] :] for task, own in patient.texts.items()}
+    inputs = {task: list(own)[: ends[task]] for task, own in patient.inputs.items()}
+    return replace(patient, inputs=inputs, pairs_of=pairs), {task: list(own)[ends[task] :] for task, own in patient.inputs.items()}

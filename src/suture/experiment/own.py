@@ -6,6 +6,7 @@ from pathlib import Path
 from suture.backbones import Head, load_heads
 from suture.errors import DataError
 from suture.experiment.recipe import TaskRecipe
+from suture.inputs import identities
 from suture.tasks import Split, Task, read_split
 
 SUPPORT = "support"
@@ -65,5 +66,5 @@ def _labelled(entry: TaskRecipe, file: Path, classes: list[str] | None) -> tuple
 
 
 def _check_disjoint(entry: TaskRecipe, seen: Split, file: Path, test: Split, hint: str) -> None:
-    if shared := len(set(seen.texts) & set(test.texts)):
+    if shared := len(set(identities(seen.inputs)) & set(identities(test.inputs))):
         raise DataError(f"task {entry.name!r}: {shared} texts of {file} stand in {entry.test} too; {hint}")

@@ -4,18 +4,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from suture.backbones import TextCalibration
+from suture.backbones import TaskCalibration
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, write_like
 from suture.errors import DataError
 from suture.evaluation import INDIVIDUAL, Model, Record, accuracy
 from suture.experiment.calibration import Mode
 from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
-from suture.experiment.provenance import texts_digest
+from suture.experiment.provenance import inputs_digest
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
@@ -67,7 +67,7 @@ class Representations:
         splits = {task.name: task.split(split) for task in self.setting.tasks}
         backbone = self.setting.backbone(merged)
         with self.stage(f"Encoding {split}: {model} after surgery", sum(map(len, splits.values()))) as progress:
-            return {task: represent(operation, backbone, task, part.texts, progress) for task, part in splits.items()}
+            return {task: represent(operation, backbone, task, part.inputs, progress) for task, part in splits.items()}
 
     def known(self, model: str, split: str) -> Encoded:
         """Return what has been encoded before under a model's name."""
@@ -86,7 +86,7 @@ class Representations:
         for task, part in splits.items():
             if backbone is None or backbone.weights is not weights[task]:
                 backbone = self.setting.backbone(weights[task])
-            yield task, encode_cached(backbone, part.texts, progress)
+            yield task, encode_cached(backbone, part.inputs, progress)
 
 
 def merge(
@@ -104,8 +104,8 @@ def merge(
     learnt_from, about = None, None
     if isinstance(method, DataDrivenMethod):
         learnt_from = calibration_set(setting, recipe, seed)
-        texts = {task: texts_digest(own) for task, own in learnt_from.texts.items()}
-        about = {"calibration": {**recipe.calibration.model_dump(mode="json"), "seed": seed, "sha256": texts}}
+        seen = {task: inputs_digest(own) for task, own in learnt_from.inputs.items()}
+        about = {"calibration": {**recipe.calibration.model_dump(mode="json"), "seed": seed, "sha256": seen}}
     experts = list(setting.experts.values())
     merge_to_folder(method, setting.base, experts, out, calibration=learnt_from, dtype=dtype, about=about, replace=replace, stage=stage)
     return open_checkpoint(out)
@@ -115,8 +115,8 @@ def train_jointly(setting: Setting, recipe: Recipe, seed: int, out: Path, stage:
     """Fine-tune the base on all tasks' training data and write it; what is trained is what any expert's fine-tuning changed."""
     assert recipe.joint is not None  # noqa: S101  the caller looked
     splits = {task.name: task.split("train") for task in setting.tasks}
-    texts = {task: split.texts for task, split in splits.items()}
-    inputs = TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
+    given = {task: split.inputs for task, split in splits.items()}
+    inputs = TaskCalibration(setting.backbone(setting.base), given, setting.heads, getattr(torch, recipe.calibration.precision))
     vectors = [TaskVector(setting.base, expert) for expert in setting.experts.values()]
     # In the base's order: the norm that gradients are clipped to is a sum, and a set has another order in every process.
     read = [name for name in setting.base if name in inputs.parameters]
@@ -136,19 +136,19 @@ def seeded(method: MergingMethod, seeds: Sequence[int]) -> list[tuple[MergingMet
     return [(dataclasses.replace(method, **{SEED: seed}), [seed]) for seed in seeds]
 
 
-def calibration_set(setting: Setting, recipe: Recipe, seed: int) -> TextCalibration:
-    """Return the calibration texts that a seed draws of each task, under the base and the heads."""
-    texts = calibration_texts(setting, recipe, seed)
-    return TextCalibration(setting.backbone(setting.base), texts, setting.heads, getattr(torch, recipe.calibration.precision))
+def calibration_set(setting: Setting, recipe: Recipe, seed: int) -> TaskCalibration:
+    """Return the calibration inputs that a seed draws of each task, under the base and the heads."""
+    inputs = calibration_inputs(setting, recipe, seed)
+    return TaskCalibration(setting.backbone(setting.base), inputs, setting.heads, getattr(torch, recipe.calibration.precision))
 
 
-def calibration_texts(setting: Setting, recipe: Recipe, seed: int) -> dict[str, list[str]]:
-    """Return the calibration texts that a seed draws of each task."""
-    texts = {}
+def calibration_inputs(setting: Setting, recipe: Recipe, seed: int) -> dict[str, list[Any]]:
+    """Return the calibration inputs that a seed draws of each task."""
+    inputs = {}
     for task, size in calibration_sizes(setting, recipe).items():
         split = next(each for each in setting.tasks if each.name == task).split(SPLIT_OF[recipe.calibration.mode])
-        texts[task] = [split.texts[row] for row in drawn_rows(len(split), size, seed, task).tolist()]
-    return texts
+        inputs[task] = [split.inputs[row] for row in drawn_rows(len(split), size, seed, task).tolist()]
+    return inputs
 
 
 def calibration_sizes(setting: Setting, recipe: Recipe) -> dict[str, int]:
@@ -194,7 +194,7 @@ def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, r
         return _drawn(calibration_sizes(setting, recipe), own, expert, seed)
 
     return Patient(
-        texts=calibration_texts(setting, recipe, seed),
+        inputs=calibration_inputs(setting, recipe, seed),
         merged=setting.backbone(merged),
         expert_of=lambda task: setting.backbone(setting.experts[task]),
         pairs_of=pairs,

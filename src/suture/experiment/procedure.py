@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, model_serializer, model_validator
 
-from suture.backbones import TextBackbone
+from suture.backbones import HuggingFaceBackbone
 from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation, Schedule
@@ -22,23 +22,23 @@ NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Sche
 
 @dataclass(frozen=True)
 class Patient:
-    """What a procedure may look at: each task's calibration texts, and both networks."""
+    """What a procedure may look at: each task's calibration inputs, and both networks."""
 
-    texts: Mapping[str, Sequence[str]]
-    merged: TextBackbone
-    expert_of: Callable[[str], TextBackbone]
+    inputs: Mapping[str, Sequence[Any]]
+    merged: HuggingFaceBackbone
+    expert_of: Callable[[str], HuggingFaceBackbone]
     pairs_of: Callable[[], Mapping[str, Pair]]
     precision: torch.dtype
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:
-        """Each task's representations of its texts, under the merged backbone and under its expert."""
+        """Each task's representations of its inputs, under the merged backbone and under its expert."""
         return self.pairs_of()
 
     @property
     def samples(self) -> int:
-        """How many texts there are in all."""
-        return sum(map(len, self.texts.values()))
+        """How many inputs there are in all."""
+        return sum(map(len, self.inputs.values()))
 
     @property
     def size(self) -> int:
@@ -170,7 +170,7 @@ class DeepSolved(Procedure):
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block, and of those of the refinement."""
-        looked_at = sum(-(-len(texts) // PILOT) for texts in patient.texts.values()) if self.allots else 0
+        looked_at = sum(-(-len(inputs) // PILOT) for inputs in patient.inputs.values()) if self.allots else 0
         solved = (patient.samples + looked_at) * (patient.merged.blocks.depth + 1)
         schedule = self.refining()
-        return solved + (schedule.steps * schedule.batch_size * len(patient.texts) if schedule else 0)
+        return solved + (schedule.steps * schedule.batch_size * len(patient.inputs) if schedule else 0)

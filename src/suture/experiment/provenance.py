@@ -9,6 +9,7 @@ from typing import Any
 from suture.checkpoints import sha256_of
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting
+from suture.inputs import Input, identities
 from suture.tasks import Split
 
 
@@ -40,11 +41,11 @@ def _data_files(recipe: Recipe) -> list[Path]:
     return own + wild
 
 
-def texts_digest(texts: Sequence[str]) -> str:
-    """Return the sha256 of texts, in their order."""
-    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+def inputs_digest(inputs: Sequence[Input]) -> str:
+    """Return the sha256 of inputs, in their order."""
+    return hashlib.sha256(json.dumps(identities(inputs)).encode()).hexdigest()
 
 
 def _identity(split: Split) -> dict[str, Any]:
-    content = [list(split.texts), None if split.labels is None else split.labels.tolist()]
+    content = [identities(split.inputs), None if split.labels is None else split.labels.tolist()]
     return {"size": len(split), "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}

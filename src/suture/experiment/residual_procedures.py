@@ -41,11 +41,11 @@ class LowRankResidual(ResidualProcedure):
 
     def effort(self, patient: Patient) -> int:
         """Return the number of tensors of all tasks."""
-        return len(patient.texts) * len(tensors_of_blocks(patient.merged))
+        return len(patient.inputs) * len(tensors_of_blocks(patient.merged))
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
         """Decompose what the merged weights miss of every expert."""
-        experts = {task: patient.expert_of(task).weights for task in patient.texts}
+        experts = {task: patient.expert_of(task).weights for task in patient.inputs}
         return low_rank_residuals(patient.merged.weights, experts, tensors_of_blocks(patient.merged), self.rank, progress)
 
 
@@ -64,7 +64,7 @@ class CalibratedResidual(ResidualProcedure):
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:  # noqa: ARG002
         """Decompose what the merged weights miss of every expert, weighed."""
-        return calibrated_residuals(patient.texts, patient.merged, patient.expert_of, self.rank, progress=progress)
+        return calibrated_residuals(patient.inputs, patient.merged, patient.expert_of, self.rank, progress=progress)
 
 
 class ResidualSurgeryProcedure(DeepSolved):
@@ -104,7 +104,7 @@ class ResidualSurgeryProcedure(DeepSolved):
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Operation:
         """Decompose, solve, then refine."""
         return fit_residual_surgery(
-            patient.texts,
+            patient.inputs,
             patient.merged,
             patient.expert_of,
             self._residual_rank,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suture.backbones import Head, Pooling, TextBackbone, prototype_head
+from suture.backbones import Backbone, Head, Pooling, open_backbone, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint, open_expert
 from suture.experiment.own import SUPPORT, given_head, read_task
 from suture.experiment.recipe import Recipe
@@ -28,10 +28,11 @@ class Setting:
     heads: Mapping[str, Head]
     pooling: Pooling
     max_length: int
+    """Of texts, in tokens."""
 
-    def backbone(self, weights: Weights) -> TextBackbone:
-        """Return the encoder with other weights in it."""
-        return TextBackbone(self.folder, weights, self.pooling, self.max_length)
+    def backbone(self, weights: Weights) -> Backbone:
+        """Return the network with other weights in it."""
+        return open_backbone(self.folder, weights, self.pooling, self.max_length)
 
 
 def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | None = None, *, any_dtype: bool = False) -> Setting:
@@ -52,10 +53,10 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
     check_experts(base, [*experts.values(), *also])
     tasks = [_shortened(task, recipe) for task in sourced(suite.tasks, recipe.calibration)]
-    backbone = TextBackbone(base.path, base, "mean", suite.max_length)
+    backbone = open_backbone(base.path, base, "mean", suite.max_length)
     heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
     name = recipe.name or suite.name
-    return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooled_by, backbone.max_length)
+    return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooled_by, suite.max_length)
 
 
 def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
@@ -64,18 +65,18 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     experts = {task.name: open_expert(base, task.expert) for task in recipe.tasks}
     check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
     folder = recipe.base if recipe.base.is_dir() else recipe.base.parent
-    backbone = TextBackbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
+    backbone = open_backbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
     given = {entry.name: given_head(entry) for entry in recipe.tasks if entry.head.file is not None}
     read = {entry.name: read_task(entry, given.get(entry.name), recipe.calibration.own) for entry in recipe.tasks}
     heads = {entry.name: given.get(entry.name) or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
-    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooled_by, backbone.max_length)
+    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooled_by, recipe.backbone.max_length)
 
 
-def _prototypes(task: Task, backbone: TextBackbone, scale: float) -> Head:
+def _prototypes(task: Task, backbone: Backbone, scale: float) -> Head:
     support = task.split(SUPPORT)
-    head = prototype_head(encode_cached(backbone, support.texts), support.known_labels(), len(task.classes), scale)
+    head = prototype_head(encode_cached(backbone, support.inputs), support.known_labels(), len(task.classes), scale)
     return replace(head, classes=tuple(task.classes))
 
 

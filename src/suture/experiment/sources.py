@@ -7,6 +7,7 @@ from pathlib import Path
 
 from suture.errors import DataError
 from suture.experiment.calibration import CalibrationRecipe
+from suture.inputs import Input, identities, identity_of
 from suture.tasks import Split, Task, read_split
 
 
@@ -20,18 +21,18 @@ def sourced(tasks: Sequence[Task], calibration: CalibrationRecipe) -> list[Task]
         return list(tasks)
     if isinstance(calibration.source, Path):
         wild, _ = read_split(calibration.source, None, text=calibration.text, label=None)
-        return [_with_calibration(task, wild.texts) for task in tasks]
+        return [_with_calibration(task, wild.inputs) for task in tasks]
     return [_with_calibration(task, _in_turn(tasks, task)) for task in tasks]
 
 
-def _in_turn(tasks: Sequence[Task], own: Task) -> list[str]:
-    known = set(own.splits["calibration"].texts) if "calibration" in own.splits else set()
-    others = [task.split("calibration").texts for task in tasks if task.name != own.name]
-    return [text for text in chain.from_iterable(zip_longest(*others)) if text is not None and text not in known]
+def _in_turn(tasks: Sequence[Task], own: Task) -> list[Input]:
+    known = set(identities(own.splits["calibration"].inputs)) if "calibration" in own.splits else set()
+    others = [task.split("calibration").inputs for task in tasks if task.name != own.name]
+    return [each for each in chain.from_iterable(zip_longest(*others)) if each is not None and identity_of(each) not in known]
 
 
-def _with_calibration(task: Task, texts: Sequence[str]) -> Task:
-    tested = set(task.split("test").texts)
-    if not (left := [text for text in texts if text not in tested]):
-        raise DataError(f"task {task.name!r} is left without calibration texts: there are none, or all of them are in its test split")
+def _with_calibration(task: Task, inputs: Sequence[Input]) -> Task:
+    tested = set(identities(task.split("test").inputs))
+    if not (left := [each for each in inputs if identity_of(each) not in tested]):
+        raise DataError(f"task {task.name!r} is left without calibration inputs: there are none, or all of them are in its test split")
     return replace(task, splits={**task.splits, "calibration": Split(left)})

@@ -77,7 +77,7 @@ class ClosedFormSurgery(Procedure):
 
     def effort(self, patient: Patient) -> int:
         """Return the number of tasks."""
-        return len(patient.texts)
+        return len(patient.inputs)
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:  # noqa: ARG002
         """Solve task by task; nothing is drawn."""
@@ -99,11 +99,11 @@ class DeepClosedFormSurgery(DeepSolved):
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Solve, then refine."""
-        texts, merged, expert_of = patient.texts, patient.merged, patient.expert_of
-        solved = fit_deep_closed_form(texts, merged, expert_of, ClosedForm(self.rank), progress=progress, allot=self.allots)
+        inputs, merged, expert_of = patient.inputs, patient.merged, patient.expert_of
+        solved = fit_deep_closed_form(inputs, merged, expert_of, ClosedForm(self.rank), progress=progress, allot=self.allots)
         if (schedule := self.refining()) is None:
             return solved
-        return fit_deep_surgery(texts, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
+        return fit_deep_surgery(inputs, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
 
 
 class DeepSurgery(Procedure):
@@ -134,10 +134,10 @@ class DeepSurgery(Procedure):
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs of all steps."""
-        return self.steps * self.batch_size * len(patient.texts)
+        return self.steps * self.batch_size * len(patient.inputs)
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Fit the modules of all blocks, task by task."""
         return fit_deep_surgery(
-            patient.texts, patient.merged, patient.expert_of, self.fitting(), seed, precision=patient.precision, progress=progress
+            patient.inputs, patient.merged, patient.expert_of, self.fitting(), seed, precision=patient.precision, progress=progress
         )

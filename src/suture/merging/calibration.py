@@ -1,6 +1,6 @@
 """What data-driven methods see of the world: a network that runs with any weights, unlabelled inputs, frozen heads.
 
-Merging stands beside the backbones, not on them, so it says here what it needs; :class:`suture.backbones.TextCalibration` is one.
+Merging stands beside the backbones, not on them, so it says here what it needs; :class:`suture.backbones.TaskCalibration` is one.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Representations, computed once per weights and texts and kept on disk."""
+"""Representations, computed once per weights and inputs and kept on disk."""
 
 import hashlib
 import json
@@ -14,29 +14,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suture.backbones import TextBackbone
+from suture.backbones import HuggingFaceBackbone
 from suture.checkpoints import cache_folder
 from suture.errors import DataError, SutureWarning
+from suture.inputs import Input, identities
 from suture.types import Progress, no_progress
 
 
 def encode(
-    backbone: TextBackbone,
-    texts: Sequence[str],
+    backbone: HuggingFaceBackbone,
+    inputs: Sequence[Input],
     progress: Progress = no_progress,
     corrections: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Float[Tensor, "n k"]:
-    """Return the representations of texts, in their order; batches are of texts of like length. ``progress`` counts texts.
+    """Return the representations of inputs, in their order; batches are of inputs of like length. ``progress`` counts them.
 
     With ``corrections``, one for every block, each block's output is corrected before it goes on.
-    Raises :class:`DataError` when there is no text.
+    Raises :class:`DataError` when there is none.
     """
-    if not texts:
-        raise DataError("there are no texts to encode")
+    if not inputs:
+        raise DataError("there are no inputs to encode")
     order: list[int] = []
     rows: list[Tensor] = []
     with torch.no_grad():
-        for places, batch in backbone.batches(texts):
+        for places, batch in backbone.batches(inputs):
             order += places
             rows.append(backbone.corrected(batch, corrections) if corrections else backbone.pooled(batch))
             progress(len(places))
@@ -45,19 +46,19 @@ def encode(
 
 
 def encode_cached(
-    backbone: TextBackbone, texts: Sequence[str], progress: Progress = no_progress, folder: Path | None = None
+    backbone: HuggingFaceBackbone, inputs: Sequence[Input], progress: Progress = no_progress, folder: Path | None = None
 ) -> Float[Tensor, "n k"]:
-    """Return :func:`encode`'s result, from the cache when the same weights have met the same texts before.
+    """Return :func:`encode`'s result, from the cache when the same weights have met the same inputs before.
 
-    The key is the digest of weights, configuration, tokenizer, pooling and texts, so a changed input is never mistaken; files
-    appear whole or not at all, so processes may share the folder.
+    The key is the digest of weights, configuration, tokenizer or image processor, pooling and inputs, so a changed input is never
+    mistaken; files appear whole or not at all, so processes may share the folder.
     """
-    key = hashlib.sha256(json.dumps([backbone.digest, *texts]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([backbone.digest, *identities(inputs)]).encode()).hexdigest()
     file = (folder or cache_folder()) / "representations" / key[:2] / f"{key}.safetensors"
     try:
         z = load_file(file)["z"]
     except (OSError, SafetensorError, KeyError):
-        z = encode(backbone, texts, progress)
+        z = encode(backbone, inputs, progress)
         try:
             _store(file, z)
         except OSError as error:
@@ -65,7 +66,7 @@ def encode_cached(
                 f"representations are not kept, as {file.parent} cannot be written: {error.strerror}", SutureWarning, stacklevel=2
             )
     else:
-        progress(len(texts))
+        progress(len(inputs))
     return z
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from suture.backbones import TextBackbone
+from suture.backbones import HuggingFaceBackbone
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import CorruptCheckpoint, IncompatibleExperts
 from suture.representation import encode
@@ -32,11 +33,11 @@ def parts_of(operation: Operation) -> tuple[Residuals | None, Surgery | None]:
 
 
 def represent(
-    operation: Operation, merged: TextBackbone, task: str, texts: Sequence[str], progress: Progress = no_progress
+    operation: Operation, merged: HuggingFaceBackbone, task: str, inputs: Sequence[Any], progress: Progress = no_progress
 ) -> Float[Tensor, "n k"]:
-    """Return the representations of a task's texts after an operation on the merged backbone. ``progress`` counts texts.
+    """Return the representations of a task's inputs after an operation on the merged backbone. ``progress`` counts inputs.
 
-    Raises :class:`suture.errors.UnknownName` for another task, :class:`suture.errors.DataError` when there is no text, and
+    Raises :class:`suture.errors.UnknownName` for another task, :class:`suture.errors.DataError` when there is none, and
     :class:`suture.errors.IncompatibleExperts` when the operation is not one of this backbone.
     """
     residuals, surgery = parts_of(operation)
@@ -45,7 +46,7 @@ def represent(
         if not isinstance(merged.weights, Checkpoint):
             raise IncompatibleExperts(f"{merged.weights.path}: residuals are changes of full weights, not of an adapter")
         network = replace(merged, weights=residuals.weights(task, merged.weights))
-    z = encode(network, texts, progress, () if surgery is None else surgery.blocks_of(task))
+    z = encode(network, inputs, progress, () if surgery is None else surgery.blocks_of(task))
     return z if surgery is None else surgery(task, z)
 
 

@@ -5,14 +5,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from suture.backbones import TextBackbone, batches_of_like_length
+from suture.backbones import HuggingFaceBackbone, batches_of_like_length
 from suture.backbones.calibration import TOKENS_PER_BATCH
-from suture.backbones.walk import TextWalk, stages_of
+from suture.backbones.walk import BlockWalk, stages_of
 from suture.checkpoints import Weights
 from suture.errors import DataError, InvalidHyperparameter
 from suture.surgery.residual import (
@@ -38,9 +39,9 @@ NOTHING = 1e-12
 
 @torch.no_grad()
 def calibrated_residuals(
-    calibration: Mapping[str, Sequence[str]],
-    merged: TextBackbone,
-    expert_of: Callable[[str], TextBackbone],
+    calibration: Mapping[str, Sequence[Any]],
+    merged: HuggingFaceBackbone,
+    expert_of: Callable[[str], HuggingFaceBackbone],
     rank: int,
     shrinkage: int | float = SHRINKAGE,
     scratch: Path | None = None,
@@ -48,7 +49,7 @@ def calibrated_residuals(
 ) -> Residuals:
     """Return Δ_t ≈ θ_t − θ_m of all tensors of the blocks, matrices of that rank as the expert's own activations want them.
 
-    ``calibration`` maps each task to its unlabelled texts. For a linear layer, X the rows that enter it in the expert at real tokens,
+    ``calibration`` maps each task to its unlabelled inputs. For a linear layer, X the rows that enter it in the expert at real tokens,
     Δ_r has the least ‖(X − 1μᵀ)(Δ − Δ_r)ᵀ‖² + penalty, an SVD of ΔL with L Lᵀ = C/c + λI: C is the covariance of X, c its mean
     variance, λ the ``shrinkage``. What Δ_r misses of the mean, (Δ − Δ_r)μ, goes into the bias, which is kept whole anyway; without
     a bias, C is the second moment. Matrices of other layers are truncated as by :func:`suture.surgery.low_rank_residuals`, all else is
@@ -59,8 +60,8 @@ def calibrated_residuals(
     and the expert's need no order among layers.
 
     Moments are in float64; activations wait in files in ``scratch`` (a temporary folder without it): memory holds one batch and the
-    moment of one layer, whatever the number of texts. No hook outlives the call. ``progress`` counts texts times blocks.
-    Raises :class:`DataError` for a task without texts, :class:`InvalidHyperparameter` for a negative rank or a shrinkage that is not
+    moment of one layer, whatever the number of inputs. No hook outlives the call. ``progress`` counts inputs times blocks.
+    Raises :class:`DataError` for a task without inputs, :class:`InvalidHyperparameter` for a negative rank or a shrinkage that is not
     positive, :class:`suture.errors.UnsupportedFormat` for a network that does not run block by block, and what
     :func:`suture.surgery.low_rank_residuals` raises.
     """
@@ -68,33 +69,33 @@ def calibrated_residuals(
     if not (math.isfinite(shrinkage) and shrinkage > 0):
         raise InvalidHyperparameter(f"shrinkage must be a positive number, not {shrinkage}")
     names, changes = tensors_of_blocks(merged), {}
-    for task, texts in calibration.items():
-        if not texts:
-            raise DataError(f"task {task!r} has no texts to calibrate on")
+    for task, inputs in calibration.items():
+        if not inputs:
+            raise DataError(f"task {task!r} has no inputs to calibrate on")
         expert = expert_of(task)
         plain = low_rank_residuals(merged.weights, {task: expert.weights}, names, rank)
         fit = _TaskFit(task, merged.weights, expert.weights, rank, shrinkage, dict(plain.of(task)))
         with tempfile.TemporaryDirectory(dir=scratch, prefix="residual-") as folder:
-            for layers, portions in _entering(expert, texts, Path(folder) / "walk", progress):
+            for layers, portions in _entering(expert, inputs, Path(folder) / "walk", progress):
                 fit.see(layers, portions)
         changes[task] = fit.changes
     return Residuals(changes)
 
 
 def _entering(
-    expert: TextBackbone, texts: Sequence[str], folder: Path, progress: Progress
+    expert: HuggingFaceBackbone, inputs: Sequence[Any], folder: Path, progress: Progress
 ) -> Iterator[tuple[list[tuple[str, str | None]], Iterator[Tensor]]]:
     """Yield the linear layers that see one tensor, weight and bias by their names on disk, and what enters them, in forward order."""
-    tokens = expert.tokenize(texts)
-    batches = batches_of_like_length([len(each) for each in tokens], TOKENS_PER_BATCH)
-    walk = TextWalk(expert, torch.float32, folder).enter({}, ([tokens[place] for place in places] for places in batches))
-    for stages in stages_of(expert, tokens[0]):
+    prepared = expert.prepare(inputs)
+    batches = batches_of_like_length([expert.length(each) for each in prepared], TOKENS_PER_BATCH)
+    walk = BlockWalk(expert, torch.float32, folder).enter({}, ([prepared[place] for place in places] for places in batches))
+    for stages in stages_of(expert, prepared[0]):
         for layers in stages:
             linear = [(weight, bias) for weight, bias in layers if len(expert.weights.specs[weight].shape) == MATRIX]
             if linear:
                 yield linear, walk.inputs({}, linear[0][0])
         walk.step({})
-        progress(len(tokens))
+        progress(len(prepared))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from suture.backbones import TextBackbone
+from suture.backbones import HuggingFaceBackbone
 from suture.errors import DataError, UnsupportedFormat
 from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
@@ -51,9 +52,9 @@ class ResidualSurgery:
 
 
 def fit_residual_surgery(
-    calibration: Mapping[str, Sequence[str]],
-    merged: TextBackbone,
-    expert_of: Callable[[str], TextBackbone],
+    calibration: Mapping[str, Sequence[Any]],
+    merged: HuggingFaceBackbone,
+    expert_of: Callable[[str], HuggingFaceBackbone],
     residual_rank: int,
     settings: ClosedForm,
     schedule: Schedule | None = None,
@@ -79,8 +80,8 @@ def fit_residual_surgery(
     Raises :class:`UnsupportedFormat` for blocks without linear layers, and what those functions raise.
     """
     layers, changes, final, blocks = linear_layers(merged), {}, {}, {}
-    for task, texts in calibration.items():
-        inputs, experts = {task: texts}, {task: expert_of(task)}
+    for task, own in calibration.items():
+        inputs, experts = {task: own}, {task: expert_of(task)}
         plain = low_rank_residuals(merged.weights, {task: experts[task].weights}, layers, residual_rank)
         with _changed(layers, plain.of(task)) as grown:
             surgery = fit_deep_closed_form(inputs, merged, experts.__getitem__, settings, scratch, progress, allot=allot)
@@ -118,7 +119,7 @@ class _Added(nn.Module):
         return LowRank(self.left.detach().clone(), self.right.detach().clone())
 
 
-def linear_layers(network: TextBackbone) -> dict[str, nn.Linear]:
+def linear_layers(network: HuggingFaceBackbone) -> dict[str, nn.Linear]:
     """Return the linear layers of a network's blocks, by the names of their matrices on disk.
 
     Raises :class:`UnsupportedFormat` when there is none.

@@ -7,34 +7,36 @@ from jaxtyping import Int
 from torch import Tensor
 
 from suture.errors import DataError
+from suture.inputs import Input
 
 
 @dataclass(frozen=True)
 class Split:
     """Inputs and, where they are known, their labels.
 
-    Raises :class:`DataError` when it is empty, or there are not as many labels as texts.
+    Raises :class:`DataError` when it is empty, or there are not as many labels as inputs.
     """
 
-    texts: Sequence[str]
+    inputs: Sequence[Input]
+    """Texts, or images."""
     labels: Int[Tensor, " n"] | None = None
 
     def __post_init__(self) -> None:
-        if not self.texts:
+        if not self.inputs:
             raise DataError("a split needs at least one sample")
-        if self.labels is not None and len(self.labels) != len(self.texts):
-            raise DataError(f"{len(self.texts)} texts, but {len(self.labels)} labels")
+        if self.labels is not None and len(self.labels) != len(self.inputs):
+            raise DataError(f"{len(self.inputs)} inputs, but {len(self.labels)} labels")
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.inputs)
 
     def first(self, size: int | None) -> "Split":
         """Return the first samples, at most ``size`` of them; all when it is None.
 
-        >>> Split(["a", "b", "c"]).first(2).texts
+        >>> Split(["a", "b", "c"]).first(2).inputs
         ['a', 'b']
         """
-        return Split(self.texts[:size], None if self.labels is None else self.labels[:size])
+        return Split(self.inputs[:size], None if self.labels is None else self.labels[:size])
 
     def known_labels(self) -> Int[Tensor, " n"]:
         """Return the labels; raises :class:`DataError` when the split has none."""

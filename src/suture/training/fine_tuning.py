@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from suture.backbones import TextCalibration
+from suture.backbones import TaskCalibration
 from suture.errors import DataError, InvalidHyperparameter
 from suture.randomness import generator_for
 from suture.types import Progress, no_progress
@@ -41,7 +41,7 @@ class FineTuning:
 
 
 def fine_tune(
-    inputs: TextCalibration,
+    inputs: TaskCalibration,
     labels: Sequence[Int[Tensor, " _"]],
     start: Mapping[str, Tensor],
     schedule: FineTuning,
