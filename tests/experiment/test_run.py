@@ -95,14 +95,14 @@ def test_transductive_is_labelled_so(recipe_file: Path, tmp_path: Path) -> None:
 
 def test_calibration_that_stands_in_the_test_set_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     (data / "pets-calibration.jsonl").write_text((data / "pets-test.jsonl").read_text())
-    with pytest.raises(DataError, match=r"'pets': 30 texts of .* set calibration.mode to transductive"):
+    with pytest.raises(DataError, match=r"'pets': 30 samples of .* set calibration.mode to transductive"):
         run(read_recipe(recipe_file), tmp_path / "out")
 
 
 def test_support_that_stands_in_the_test_set_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     with (data / "numbers-support.csv").open("a") as stream:
         stream.write((data / "numbers-test.csv").read_text().splitlines()[1] + "\n")
-    with pytest.raises(DataError, match=r"'numbers': 1 texts of .*numbers-support.csv stand in .*numbers-test.csv too"):
+    with pytest.raises(DataError, match=r"'numbers': 1 samples of .*numbers-support.csv stand in .*numbers-test.csv too"):
         run(read_recipe(recipe_file), tmp_path / "out")
 
 

@@ -32,9 +32,11 @@ class CalibrationRecipe(Strict):
 
     mode: Mode = "held-out"
     source: Source = "own"
-    """Each task's own calibration texts, those of the other tasks, or a csv, jsonl or parquet file of texts of any kind."""
+    """Each task's own calibration inputs, those of the other tasks, or a csv, jsonl or parquet file, or folder of images, of any kind."""
     text: str = TEXT
     """The column of such a file."""
+    image: str | None = None
+    """The same, of images."""
     precision: Literal["float32", "bfloat16"] = "float32"
     samples: Amount | None = None
     pool: int | None = Field(None, ge=1)
@@ -68,7 +70,7 @@ class CalibrationRecipe(Strict):
     @model_validator(mode="after")
     def _held_out(self) -> "CalibrationRecipe":
         if self.mode == "transductive" and self.source != "own":
-            raise ValueError("transductive calibration is on the task's own test texts: take out 'source'")
-        if self.text != TEXT and not isinstance(self.source, Path):
-            raise ValueError("'text' names the column of a file: give one as 'source', or take it out")
+            raise ValueError("transductive calibration is on the task's own test inputs: take out 'source'")
+        if (self.text != TEXT or self.image is not None) and not isinstance(self.source, Path):
+            raise ValueError("'text' and 'image' name the column of a file: give one as 'source', or take them out")
         return self

@@ -38,7 +38,7 @@ def given_head(entry: TaskRecipe) -> Head:
 def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
     """Read a task's files; its classes are those of a given head, else the recipe's, else those found in the support file.
 
-    Raises :class:`DataError` when labels are missing, or a text of the test file stands where the model may learn from it.
+    Raises :class:`DataError` when labels are missing, or a sample of the test file stands where the model may learn from it.
     """
     named = list(head.classes) if head is not None else entry.classes
     splits: dict[str, Split] = {}
@@ -46,7 +46,7 @@ def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
         splits[SUPPORT], named = _labelled(entry, entry.head.support, named)
     splits["test"], classes = _labelled(entry, entry.test, named)
     if entry.calibration is not None:
-        splits["calibration"], _ = read_split(entry.calibration, classes, text=entry.text, label=None)
+        splits["calibration"], _ = read_split(entry.calibration, classes, text=entry.text, image=entry.image, label=None)
     if entry.train is not None:
         splits["train"], _ = _labelled(entry, entry.train, classes)
         _check_disjoint(entry, splits["train"], entry.train, splits["test"], "take them out")
@@ -59,7 +59,7 @@ def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
 
 
 def _labelled(entry: TaskRecipe, file: Path, classes: list[str] | None) -> tuple[Split, list[str]]:
-    split, names = read_split(file, classes, text=entry.text, label=entry.label)
+    split, names = read_split(file, classes, text=entry.text, image=entry.image, label=entry.label)
     if split.labels is None:
         raise DataError(f"task {entry.name!r}: {file} has no column {entry.label!r}, and its labels are needed")
     return split, names
@@ -67,4 +67,4 @@ def _labelled(entry: TaskRecipe, file: Path, classes: list[str] | None) -> tuple
 
 def _check_disjoint(entry: TaskRecipe, seen: Split, file: Path, test: Split, hint: str) -> None:
     if shared := len(set(identities(seen.inputs)) & set(identities(test.inputs))):
-        raise DataError(f"task {entry.name!r}: {shared} texts of {file} stand in {entry.test} too; {hint}")
+        raise DataError(f"task {entry.name!r}: {shared} samples of {file} stand in {entry.test} too; {hint}")

@@ -26,16 +26,25 @@ def settings_of(setting: Setting, recipe: Recipe) -> dict[str, Any]:
 def inputs_of(setting: Setting, recipe: Recipe) -> dict[str, str]:
     """Return the digest of all weights and files that the recipe names."""
     weights = {str(own.path): own.digest for own in (setting.base, *setting.experts.values())}
-    return weights | {str(file): sha256_of(file) for file in _data_files(recipe)}
+    return weights | {str(place): _digest(place) for place in _data_places(recipe)}
 
 
 def paths_of(recipe: Recipe) -> list[Path]:
     """Return every file and folder that a recipe names: none of them may be the output."""
     weights = [path for path in (recipe.base, *(task.expert for task in recipe.tasks)) if path]
-    return [*weights, *_data_files(recipe)]
+    return [*weights, *_data_places(recipe)]
 
 
-def _data_files(recipe: Recipe) -> list[Path]:
+def _digest(place: Path) -> str:
+    """Return the sha256 of a file or, for a folder, of the names and digests of all files in it."""
+    if not place.is_dir():
+        return sha256_of(place)
+    files = sorted(file for file in place.rglob("*") if file.is_file())
+    named = [[file.relative_to(place).as_posix(), sha256_of(file)] for file in files]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _data_places(recipe: Recipe) -> list[Path]:
     wild = [recipe.calibration.source] if isinstance(recipe.calibration.source, Path) else []
     own = [file for task in recipe.tasks for file in (task.test, task.calibration, task.train, task.head.support, task.head.file) if file]
     return own + wild

@@ -96,6 +96,9 @@ class TaskRecipe(Strict):
     train: Path | None = None
     classes: list[str] | None = None
     text: str = "text"
+    """The column of the texts."""
+    image: str | None = None
+    """The column of the images, where the network takes images and the files are no folders of them."""
     label: str = "label"
 
     @field_validator("name")

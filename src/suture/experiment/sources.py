@@ -14,13 +14,13 @@ from suture.tasks import Split, Task, read_split
 def sourced(tasks: Sequence[Task], calibration: CalibrationRecipe) -> list[Task]:
     """Return the tasks, each with the calibration split that it is to learn from.
 
-    Texts of other tasks come in turn, one of each, so that the first few are of all of them; none of the task's own is among them. Nor
+    Inputs of other tasks come in turn, one of each, so that the first few are of all of them; none of the task's own is among them. Nor
     is one of its test split, whatever the source. Raises :class:`DataError` when none is left.
     """
     if calibration.source == "own":
         return list(tasks)
     if isinstance(calibration.source, Path):
-        wild, _ = read_split(calibration.source, None, text=calibration.text, label=None)
+        wild, _ = read_split(calibration.source, None, text=calibration.text, image=calibration.image, label=None)
         return [_with_calibration(task, wild.inputs) for task in tasks]
     return [_with_calibration(task, _in_turn(tasks, task)) for task in tasks]
 

@@ -1,21 +1,31 @@
-"""Texts and labels from csv, jsonl and parquet files."""
+"""Inputs and labels from csv, jsonl and parquet files."""
 
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, UnidentifiedImageError
 
 from suture.errors import DataError
+from suture.inputs import Input, Picture
+from suture.tasks.folders import read_image_folder
 from suture.tasks.task import Split
 
 Row = dict[str, Any]
 
 
-def read_split(file: Path, classes: Sequence[str] | None, *, text: str = "text", label: str | None = "label") -> tuple[Split, list[str]]:
-    """Read a split and its classes from a ``.csv``, ``.jsonl`` or ``.parquet`` file.
+def read_split(
+    file: Path, classes: Sequence[str] | None, *, text: str = "text", image: str | None = None, label: str | None = "label"
+) -> tuple[Split, list[str]]:
+    """Read a split and its classes from a ``.csv``, ``.jsonl`` or ``.parquet`` file, or from a folder of images.
+
+    Inputs are the texts of column ``text`` or, where it is given, the images of column ``image``: paths, from the file's own folder on,
+    or in parquet the bytes of image files too, as data sets of Hugging Face hold them. A folder is read by
+    :func:`suture.tasks.folders.read_image_folder`.
 
     ``classes`` gives the order of the class names; when it is None the sorted distinct labels of this file are the classes. A file
     without a label column gives a split without labels, and so does ``label=None``, which reads none. The labels of a file are all
@@ -23,17 +33,20 @@ def read_split(file: Path, classes: Sequence[str] | None, *, text: str = "text",
 
     Raises :class:`DataError` naming file, row and column.
     """
+    if file.is_dir():
+        return read_image_folder(file, classes, labelled=label is not None)
     rows = _read_rows(file)
     if not rows:
         raise DataError(f"{file} holds no rows")
-    if text not in rows[0]:
-        raise DataError(f"{file} has no column {text!r}; it has {', '.join(rows[0])}")
-    texts = [_text(file, number, row.get(text)) for number, row in enumerate(rows, 1)]
+    column, read = (text, _text) if image is None else (image, _image)
+    if column not in rows[0]:
+        raise DataError(f"{file} has no column {column!r}; it has {', '.join(rows[0])}")
+    inputs: list[Input] = [read(file, number, row.get(column)) for number, row in enumerate(rows, 1)]
     if label is None or not any(label in row for row in rows):
-        return Split(texts), list(classes or [])
+        return Split(inputs), list(classes or [])
     raw = [_label(file, number, row.get(label), label) for number, row in enumerate(rows, 1)]
     names = list(classes) if classes else sorted(set(raw), key=_numbers_first)
-    return Split(texts, torch.tensor(_places(file, raw, names, label))), names
+    return Split(inputs, torch.tensor(_places(file, raw, names, label))), names
 
 
 def _places(file: Path, raw: Sequence[str], names: Sequence[str], label: str) -> list[int]:
@@ -106,6 +119,21 @@ def _text(file: Path, number: int, value: object) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{file}, row {number}: half a surrogate pair at position {error.start}, which is not text") from error
     return value
+
+
+def _image(file: Path, number: int, value: object) -> Picture:
+    """Return an image that a cell names by its path, or holds."""
+    held = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+    if isinstance(held, str) and held:
+        return file.parent / held
+    if not isinstance(held, bytes):
+        raise DataError(f"{file}, row {number}: expected an image's path or bytes, found {value!r:.60}")
+    try:
+        image = Image.open(BytesIO(held))
+        image.load()
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{file}, row {number}: not an image that can be read: {error}") from error
+    return image
 
 
 def _label(file: Path, number: int, value: object, label: str) -> str:
