@@ -1,8 +1,10 @@
 """Floor 2: backbones (inputs to representations), heads (representations to logits), and both with texts of several tasks."""
 
+from suture.backbones.aligning import open_aligned
 from suture.backbones.batching import batches_of_like_length
 from suture.backbones.blocks import Blocks, BlockwiseBackbone, Passage
 from suture.backbones.calibration import TaskCalibration
+from suture.backbones.classifiers import saved_head
 from suture.backbones.families import FAMILIES, POOLINGS, Family, Pooling
 from suture.backbones.heads import Head, load_heads, prototype_head, save_heads
 from suture.backbones.huggingface import HuggingFaceBackbone
@@ -31,9 +33,11 @@ __all__ = [
     "load_heads",
     "mean_of_real",
     "on_tokens",
+    "open_aligned",
     "open_backbone",
     "prototype_head",
     "rows_of",
     "save_heads",
+    "saved_head",
     "tokens_of",
 ]

@@ -46,6 +46,10 @@ class Family:
     """What of the configuration that class is given."""
     blocks: str = ""
     leads: str = ""
+    classifier: str = ""
+    """The linear layer, on disk, behind which the library's classifiers of this family answer; empty where theirs is not one layer."""
+    classified_by: Pooling = "pooler"
+    """The representation that it takes."""
 
 
 IMAGE = "pixel_values"
@@ -56,31 +60,39 @@ CLIP = Family("CLIP", "image", "projection", "CLIPVisionModelWithProjection", "v
 FAMILIES: Mapping[str, Family] = {
     "clip": CLIP,
     "clip_vision_model": Family("CLIP, vision alone", "image", "projection", CLIP.loader),
-    "vit": Family("ViT", "image", "cls"),
-    "deit": Family("DeiT", "image", "cls"),
-    "dinov2": Family("DINOv2", "image", "cls"),
-    "swin": Family("Swin", "image", "pooler", blocks=r"encoder\.layers\.\d+\.blocks\.\d+", leads=r"encoder\.layers\.\d+\.downsample"),
+    "vit": Family("ViT", "image", "cls", classifier="classifier", classified_by="cls"),
+    "deit": Family("DeiT", "image", "cls", classifier="classifier", classified_by="cls"),
+    "dinov2": Family("DINOv2", "image", "cls", classifier="classifier", classified_by="cls_mean"),
+    "swin": Family(
+        "Swin",
+        "image",
+        "pooler",
+        blocks=r"encoder\.layers\.\d+\.blocks\.\d+",
+        leads=r"encoder\.layers\.\d+\.downsample",
+        classifier="classifier",
+    ),
     "convnext": Family(
         "ConvNeXt",
         "image",
         "pooler",
         blocks=r"encoder\.stages\.\d+\.layers\.\d+",
         leads=r"encoder\.stages\.\d+\.downsampling_layer\.\d+",
+        classifier="classifier",
     ),
-    "resnet": Family("ResNet", "image", "pooler", blocks=r"encoder\.stages\.\d+\.layers\.\d+"),
-    "efficientnet": Family("EfficientNet", "image", "pooler"),
-    "bert": Family("BERT", "text", "mean"),
+    "resnet": Family("ResNet", "image", "pooler", blocks=r"encoder\.stages\.\d+\.layers\.\d+", classifier="classifier.1"),
+    "efficientnet": Family("EfficientNet", "image", "pooler", classifier="classifier"),
+    "bert": Family("BERT", "text", "mean", classifier="classifier"),
     "roberta": Family("RoBERTa", "text", "mean"),
     "deberta-v2": Family("DeBERTa-v2", "text", "mean"),
     "modernbert": Family("ModernBERT", "text", "mean"),
     "distilbert": Family("DistilBERT", "text", "mean"),
     "mpnet": Family("MPNet", "text", "mean"),
     "t5": Family("T5, FLAN-T5", "text", "mean", "T5EncoderModel"),
-    "gpt2": Family("GPT-2", "text", "last"),
-    "llama": Family("Llama", "text", "last"),
-    "mistral": Family("Mistral", "text", "last"),
-    "qwen2": Family("Qwen2", "text", "last"),
-    "qwen3": Family("Qwen3", "text", "last"),
+    "gpt2": Family("GPT-2", "text", "last", classifier="score", classified_by="last"),
+    "llama": Family("Llama", "text", "last", classifier="score", classified_by="last"),
+    "mistral": Family("Mistral", "text", "last", classifier="score", classified_by="last"),
+    "qwen2": Family("Qwen2", "text", "last", classifier="score", classified_by="last"),
+    "qwen3": Family("Qwen3", "text", "last", classifier="score", classified_by="last"),
 }
 OTHER = Family("", "text", "mean")
 

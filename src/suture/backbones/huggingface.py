@@ -119,7 +119,9 @@ class HuggingFaceBackbone:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The name on disk of each of the model's parameters, by its name in the model; those that are not on disk are left out.
+        """The name on disk of each of the model's tensors, by its name in the model; those that are not on disk are left out.
+
+        Tensors are parameters, and the statistics of norms over batches, which merging changes as well.
 
         Libraries rename on loading, so the mapping is not guessed from the names but seen: a model is filled with tensors that each
         hold a number of their own. Raises :class:`UnsupportedFormat` when the library joins tensors or cuts them.
@@ -128,11 +130,12 @@ class HuggingFaceBackbone:
         marks = {name: torch.tensor(float(mark)).expand(self.weights.specs[name].shape) for mark, name in enumerate(on_disk, MARKS)}
         model, info = self._load(marks)
         names = {}
-        for name, parameter in model.named_parameters():
-            if name not in info["missing_keys"] and parameter.numel():
-                mark = int(parameter.flatten()[0]) - MARKS
+        saved = model.state_dict(keep_vars=True)
+        for name, tensor in saved.items():
+            if name not in info["missing_keys"] and tensor.numel() and tensor.is_floating_point():
+                mark = int(tensor.flatten()[0]) - MARKS
                 source = on_disk[mark] if 0 <= mark < len(on_disk) else None
-                if source is None or parameter.shape != marks[source].shape or bool((parameter != mark + MARKS).any()):
+                if source is None or tensor.shape != marks[source].shape or bool((tensor != mark + MARKS).any()):
                     raise UnsupportedFormat(f"{self.weights.path}: {name!r} of the model is not one tensor on disk")
                 names[name] = source
         return names

@@ -90,7 +90,7 @@ class BlockWalk:
     @contextmanager
     def _running(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """Put weights, by their names on disk, in the places of the encoder's own for a moment."""
-        parameters = dict(self.backbone.model.named_parameters())
+        parameters = self.backbone.model.state_dict(keep_vars=True)
         given = {parameters[name]: weights[source] for name, source in self.backbone.names.items() if source in weights}
         own = {parameter: parameter.data for parameter in given}
         try:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from suture.checkpoints.adapter import is_adapter
+from suture.checkpoints.aligned import AlignedExpert
 from suture.checkpoints.cache import cache_folder
 from suture.checkpoints.companions import copy_companions
 from suture.checkpoints.layout import write_like
@@ -12,11 +13,15 @@ from suture.checkpoints.reading import SINGLE, Checkpoint, TensorSpec, open_chec
 from suture.checkpoints.staging import check_output, staged_file, staged_folder
 from suture.checkpoints.writing import write_safetensors
 
-Weights = Checkpoint | LoraExpert
-"""Full weights or an adapter seen as such: a mapping of names on disk to tensors, with files, specs, a digest and a fingerprint."""
+Weights = Checkpoint | LoraExpert | AlignedExpert
+"""Full weights, or an adapter or an expert of another layout seen as such.
+
+A mapping of names on disk to tensors, with files, specs, a digest and a fingerprint.
+"""
 
 __all__ = [
     "SINGLE",
+    "AlignedExpert",
     "Checkpoint",
     "LoraExpert",
     "Manifest",

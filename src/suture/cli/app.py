@@ -109,7 +109,8 @@ def merge(
     """
     import torch
 
-    from suture.checkpoints import check_output, open_checkpoint, open_expert
+    from suture.backbones import open_aligned
+    from suture.checkpoints import check_output, open_checkpoint
     from suture.merging import make_method, merge_to_folder
 
     chosen, precision = make_method(method, _settings(settings or [])), None if dtype is None else getattr(torch, dtype)
@@ -124,7 +125,7 @@ def merge(
             raise UsageError("give --base and at least one expert, or --recipe")
         check_output(out, replace=replace, inputs=[base, *experts])
         origin = open_checkpoint(base)
-        sources = [open_expert(origin, expert) for expert in experts]
+        sources = [open_aligned(origin, expert) for expert in experts]
         merge_to_folder(chosen, origin, sources, out, dtype=precision, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 

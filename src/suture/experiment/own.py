@@ -3,26 +3,35 @@
 from dataclasses import replace
 from pathlib import Path
 
-from suture.backbones import Head, load_heads
+from suture.backbones import Head, load_heads, open_backbone, saved_head
+from suture.checkpoints import open_checkpoint
 from suture.errors import DataError
-from suture.experiment.recipe import TaskRecipe
+from suture.experiment.recipe import BackboneRecipe, TaskRecipe
 from suture.inputs import identities
 from suture.tasks import Split, Task, read_split
 
 SUPPORT = "support"
 
 
-def given_head(entry: TaskRecipe) -> Head:
-    """Return the head that a task's heads file holds, with its classes: the file's own, else the recipe's.
+def given_head(entry: TaskRecipe, backbone: BackboneRecipe) -> Head | None:
+    """Return the head that a task's heads file holds, or its expert, with its classes: its own, else the recipe's; None if neither does.
 
-    Raises :class:`DataError` when the file has no head for the task, or the order of its rows' classes is unknown or disputed.
+    Raises :class:`DataError` when the file has no head for the task, or the order of its rows' classes is unknown or disputed, and what
+    :func:`suture.backbones.saved_head` raises.
     """
-    file = entry.head.file
-    assert file is not None  # noqa: S101  the caller looked
-    heads, about = load_heads(file), f"task {entry.name!r}"
-    if entry.name not in heads:
-        raise DataError(f"{file} has no head for {about}; it has {', '.join(heads)}")
-    head, named = heads[entry.name], tuple(entry.classes or ())
+    about = f"task {entry.name!r}"
+    if entry.head.saved:
+        file = entry.expert
+        head = saved_head(open_backbone(file, open_checkpoint(file), backbone.pooling))
+    elif entry.head.file is not None:
+        file = entry.head.file
+        heads = load_heads(file)
+        if entry.name not in heads:
+            raise DataError(f"{file} has no head for {about}; it has {', '.join(heads)}")
+        head = heads[entry.name]
+    else:
+        return None
+    named = tuple(entry.classes or ())
     if not (head.classes or named):
         raise DataError(
             f"{about}: {file} does not name the classes of its {len(head.weight)} rows; give 'classes' in the recipe, in their order"

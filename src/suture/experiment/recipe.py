@@ -72,16 +72,18 @@ class BackboneRecipe(Strict):
 
 
 class HeadRecipe(Strict):
-    """A frozen head: prototypes of a few labelled samples under the base, or a file that Suture wrote."""
+    """A frozen head: prototypes of a few labelled samples under the base, a file that Suture wrote, or the expert's own classifier."""
 
     support: Path | None = None
     file: Path | None = None
+    saved: bool = False
+    """Whether it is the linear layer of the classifier that the expert was saved as (``…ForImageClassification`` and the like)."""
     scale: float = Field(20.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_source(self) -> "HeadRecipe":
-        if (self.support is None) == (self.file is None):
-            raise ValueError("give either 'support' (a few labelled samples per class) or 'file' (a heads file)")
+        if [self.support is not None, self.file is not None, self.saved].count(True) != 1:
+            raise ValueError("give 'support' (a few labelled samples per class), 'file' (a heads file) or 'saved: true' (the expert's own)")
         return self
 
 

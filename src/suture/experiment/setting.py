@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suture.backbones import Backbone, Head, Pooling, open_backbone, prototype_head
-from suture.checkpoints import Checkpoint, Weights, open_checkpoint, open_expert
+from suture.backbones import Backbone, Head, Pooling, open_aligned, open_backbone, prototype_head
+from suture.checkpoints import Checkpoint, Weights, open_checkpoint
 from suture.experiment.own import SUPPORT, given_head, read_task
 from suture.experiment.recipe import Recipe
 from suture.experiment.sources import sourced
@@ -62,13 +62,13 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
 def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
     assert recipe.base is not None  # noqa: S101  the recipe was checked
     base = open_checkpoint(recipe.base)
-    experts = {task.name: open_expert(base, task.expert) for task in recipe.tasks}
+    experts = {task.name: open_aligned(base, task.expert) for task in recipe.tasks}
     check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
     folder = recipe.base if recipe.base.is_dir() else recipe.base.parent
     backbone = open_backbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
-    given = {entry.name: given_head(entry) for entry in recipe.tasks if entry.head.file is not None}
-    read = {entry.name: read_task(entry, given.get(entry.name), recipe.calibration.own) for entry in recipe.tasks}
-    heads = {entry.name: given.get(entry.name) or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
+    given = {entry.name: given_head(entry, recipe.backbone) for entry in recipe.tasks}
+    read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in recipe.tasks}
+    heads = {entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
     return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooled_by, recipe.backbone.max_length)
