@@ -39,6 +39,8 @@ def make_adapter(bert: Path, folder: Path, **settings: object) -> dict[str, torc
         {"bias": "lora_only"},
         {"init_lora_weights": "orthogonal"},
         {"target_modules": ["query"], "modules_to_save": ["pooler"]},
+        {"use_dora": True},
+        {"use_dora": True, "use_rslora": True, "target_modules": ["word_embeddings", "key"]},
     ],
 )
 def test_an_adapter_reads_as_the_expert_that_peft_makes(bert: Path, tmp_path: Path, settings: dict[str, object]) -> None:
@@ -53,13 +55,31 @@ def test_an_adapter_reads_as_the_expert_that_peft_makes(bert: Path, tmp_path: Pa
 
 
 def test_other_adapters_are_refused_by_name(bert: Path, tmp_path: Path) -> None:
+    make_adapter(bert, tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    for changes, message in (({"peft_type": "IA3"}, "IA3"), ({"use_qalora": True}, "QALoRA")):
+        (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(UnsupportedFormat, match=message):
+            open_expert(open_checkpoint(bert), tmp_path / "adapter")
+
+
+def test_doras_lengths_belong_to_it_and_fit(bert: Path, tmp_path: Path) -> None:
     make_adapter(bert, tmp_path / "dora", use_dora=True)
-    with pytest.raises(UnsupportedFormat, match="DoRA"):
+    file, config = tmp_path / "dora" / "adapter_model.safetensors", tmp_path / "dora" / "adapter_config.json"
+    tensors, settings = load_file(file), json.loads(config.read_text())
+    key = next(name for name in tensors if "magnitude" in name)
+    config.write_text(json.dumps(settings | {"use_dora": False}))
+    with pytest.raises(IncompatibleExperts, match="expected none, as use_dora is off"):
         open_expert(open_checkpoint(bert), tmp_path / "dora")
-    config = json.loads((tmp_path / "dora" / "adapter_config.json").read_text())
-    (tmp_path / "dora" / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "IA3"}))
-    with pytest.raises(UnsupportedFormat, match="IA3"):
-        open_expert(open_checkpoint(bert), tmp_path / "dora")
+    config.write_text(json.dumps(settings))
+    for changed, message in (
+        ({name: tensor for name, tensor in tensors.items() if name != key}, "are absent; expected"),
+        (tensors | {key: tensors[key][:-1].clone()}, "expected"),
+        (tensors | {"base_model.model.other.lora_magnitude_vector": torch.ones(3)}, "of modules that have no A and B"),
+    ):
+        save_file(changed, file)
+        with pytest.raises(IncompatibleExperts, match=message):
+            open_expert(open_checkpoint(bert), tmp_path / "dora")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +220,7 @@ A, B = f"{KEY}.lora_A.weight", f"{KEY}.lora_B.weight"
         ),
         ({f"{KEY}.lora_B.bias": torch.ones(16)}, r"no place for: .*lora_B\.bias"),
         ({f"{KEY}.lora_A.default.weight": torch.ones(4, 16)}, r"no place for: .*lora_A\.default"),
-        ({f"{KEY}.lora_magnitude_vector": torch.ones(16)}, "no place for: .*lora_magnitude_vector"),
+        ({f"{KEY}.lora_magnitude_vector": torch.ones(16)}, "use_dora is off"),
         ({"base_model.model.embeddings.word_embeddings.token_adapter.trainable_tokens_delta": torch.ones(2, 16)}, "trainable_tokens_delta"),
     ],
 )

@@ -10,7 +10,6 @@ from suture.errors import CorruptCheckpoint, UnsupportedFormat
 
 CONFIG = "adapter_config.json"
 REFUSED = {
-    "use_dora": "DoRA",
     "use_qalora": "QALoRA",
     "use_bdlora": "block-diagonal LoRA",
     "kasa_config": "KaSA",

@@ -12,7 +12,7 @@ from suture.checkpoints.reading import Checkpoint, TensorSpec, sha256_of
 
 
 class AlignedExpert(Mapping[str, Tensor]):
-    """The tensors of a base, in its order and by its names: those of ``names`` are the expert's, by its own names; all else is the base's."""
+    """The tensors of a base, in its order and by its names: those of ``names`` are the expert's, all else is the base's."""
 
     def __init__(self, base: Checkpoint, expert: Checkpoint, names: Mapping[str, str]) -> None:
         self.path, self.base, self.expert, self.names = expert.path, base, expert, names

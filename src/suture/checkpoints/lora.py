@@ -2,6 +2,7 @@
 
 ``s = lora_alpha / r``, or ``lora_alpha / √r`` for rsLoRA (Kalajdzievski, 2023, arXiv 2312.03732); LoRA is Hu et al., 2022,
 arXiv 2106.09685. Shapes: A is (r, in), B is (out, r); an embedding's A is (r, rows), B is (columns, r), and its update is (B·A)ᵀ.
+DoRA (Liu et al., 2024, arXiv 2402.09353) gives what every output is made of, a row of W + s·B·A, a length of its own, m (out,).
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from suture.task_vector import accumulation_dtype
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(\.weight)?$")
 
 
@@ -32,6 +34,8 @@ class LowRankUpdate:
     b: str
     scale: float
     transposed: bool
+    magnitude: str | None = None
+    """DoRA's lengths."""
 
 
 class LoraExpert(Mapping[str, Tensor]):
@@ -51,6 +55,7 @@ class LoraExpert(Mapping[str, Tensor]):
         self.adapter = Checkpoint(folder, [folder / WEIGHTS])
         self._updates: dict[str, LowRankUpdate] = {}
         self._replaced: dict[str, str] = {}
+        self._magnitudes: dict[str, str] = {}
         pairs, strays = self._place_replaced()
         self._place_updates(pairs)
         self._check_biases()
@@ -94,7 +99,12 @@ class LoraExpert(Mapping[str, Tensor]):
         update, wide = self._updates[name], accumulation_dtype(dtype)
         product = self.adapter[update.b].to(wide) @ self.adapter[update.a].to(wide)
         delta = product.T if update.transposed else product
-        return (weight.to(wide) + update.scale * delta).to(dtype)
+        whole = weight.to(wide) + update.scale * delta
+        if update.magnitude is not None:
+            outputs = 1 if update.transposed else 0
+            lengths = self.adapter[update.magnitude].to(wide).unsqueeze(1 - outputs)
+            whole = whole * (lengths / whole.norm(dim=1 - outputs, keepdim=True))
+        return whole.to(dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.base)
@@ -113,6 +123,8 @@ class LoraExpert(Mapping[str, Tensor]):
                 sides = pairs.setdefault((match["module"], bool(match["kind"])), {})
                 if sides.setdefault(match["side"], key) != key:
                     raise IncompatibleExperts(f"{self.path}: {sides[match['side']]!r} and {key!r} are the same factor")
+            elif match := MAGNITUDE.match(name):
+                self._magnitudes[match["module"]] = key
             elif "lora_" in name or "trainable_tokens" in name:
                 strays.append(key)
             elif target := self._base_name(name.replace(".modules_to_save.default", "").replace(".base_layer", "")):
@@ -153,9 +165,12 @@ class LoraExpert(Mapping[str, Tensor]):
             if target in self._updates:
                 raise IncompatibleExperts(f"{self.path}: both {self._updates[target].a!r} and {sides['A']!r} change {target!r} of the base")
             transposed = embedding or bool(self.config.get("fan_in_fan_out"))
-            update = LowRankUpdate(sides["A"], sides["B"], scale_of(self.config, module), transposed)
+            magnitude = self._magnitudes.pop(module, None)
+            update = LowRankUpdate(sides["A"], sides["B"], scale_of(self.config, module), transposed, magnitude)
             self._check_update(target, update, rank_of(self.config, module))
             self._updates[target] = update
+        if self._magnitudes:
+            raise IncompatibleExperts(f"{self.path}: {', '.join(self._magnitudes.values())} are of modules that have no A and B")
 
     def _check_update(self, target: str, update: LowRankUpdate, rank: float) -> None:
         """Check kinds and shapes of a base tensor and its factors."""
@@ -170,6 +185,12 @@ class LoraExpert(Mapping[str, Tensor]):
             raise IncompatibleExperts(
                 f"{self.path}: the factors of {target!r} are A {a.shape} and B {b.shape};"
                 f" expected A (r, in) and B (out, r) of rank {rank:g}"
+            )
+        lengths = self.adapter.specs[update.magnitude].shape if update.magnitude is not None else None
+        if (lengths is None) == bool(self.config.get("use_dora")) or lengths not in {None, b.shape[:1]}:
+            raise IncompatibleExperts(
+                f"{self.path}: DoRA's lengths of {target!r} are {'absent' if lengths is None else lengths}; expected"
+                f" {b.shape[:1] if self.config.get('use_dora') else 'none, as use_dora is off'}"
             )
         shape = (b.shape[0], a.shape[1])
         if (shape[::-1] if update.transposed else shape) != weight.shape:
