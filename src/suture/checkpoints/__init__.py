@@ -6,6 +6,7 @@ from suture.checkpoints.adapter import is_adapter
 from suture.checkpoints.aligned import AlignedExpert
 from suture.checkpoints.cache import cache_folder
 from suture.checkpoints.companions import copy_companions
+from suture.checkpoints.converting import Converted, convert
 from suture.checkpoints.layout import write_like
 from suture.checkpoints.lora import LoraExpert
 from suture.checkpoints.manifest import Manifest, read_manifest
@@ -23,12 +24,14 @@ __all__ = [
     "SINGLE",
     "AlignedExpert",
     "Checkpoint",
+    "Converted",
     "LoraExpert",
     "Manifest",
     "TensorSpec",
     "Weights",
     "cache_folder",
     "check_output",
+    "convert",
     "copy_companions",
     "open_checkpoint",
     "open_expert",

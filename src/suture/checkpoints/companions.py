@@ -41,14 +41,19 @@ def copy_companions(source: Checkpoint, target: Path) -> None:
     folder = source.path if source.path.is_dir() else source.path.parent
     if folder != source.path and not (folder / "config.json").is_file():
         return
+    copy_files(folder, target)
+    if len(source.files) > 1:
+        write_text(target / INDEX, (source.path / INDEX).read_text(encoding="utf-8"))
+
+
+def copy_files(folder: Path, target: Path) -> None:
+    """Copy the files that a model's folder holds beside its weights; raises ``OSError`` as copying does."""
     for entry in sorted(folder.iterdir()):
         if entry.is_file() and _matches(entry.name, FILES):
             shutil.copyfile(entry, target / entry.name)
         elif entry.is_dir() and _matches(entry.name, MODULES) and (entry / "config.json").is_file():
             (target / entry.name).mkdir(exist_ok=True)
             shutil.copyfile(entry / "config.json", target / entry.name / "config.json")
-    if len(source.files) > 1:
-        write_text(target / INDEX, (source.path / INDEX).read_text(encoding="utf-8"))
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -116,7 +116,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if path.is_file():
         if path.suffix in PICKLES:
-            raise UnsupportedFormat(f"{path} is a pickle, and loading a pickle runs code; save it as safetensors first")
+            raise UnsupportedFormat(f"{path} is a pickle, and loading a pickle runs code: `suture convert` makes safetensors of it")
         return Checkpoint(path, [path])
     if not path.is_dir():
         raise CheckpointNotFound(f"{path}: no such file or folder; expected a safetensors file or a model folder")
@@ -132,7 +132,9 @@ def refuse_pickles(folder: Path) -> None:
     """Raise :class:`UnsupportedFormat` when a folder without the weights looked for holds pickles."""
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
-        raise UnsupportedFormat(f"{folder} holds only pickles ({', '.join(pickles)}); loading one runs code: save it as safetensors first")
+        raise UnsupportedFormat(
+            f"{folder} holds only pickles ({', '.join(pickles)}); loading one runs code: `suture convert` makes safetensors of them"
+        )
 
 
 def sha256_of(*files: Path) -> str:

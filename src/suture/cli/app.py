@@ -131,6 +131,27 @@ def merge(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A .pt, .pth, .bin or .ckpt file, or a model folder with pytorch_model.bin.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write, or a file that ends in .safetensors.")],
+    key: Annotated[str, typer.Option("--key", help="Where the tensors are in it, with dots, if not in a usual place.")] = "",
+    replace: Replace = False,
+) -> None:
+    """Make safetensors of a pickled checkpoint, in a confined process that runs nothing of it.
+
+    State dicts, trainers' checkpoints and whole pickled modules of open_clip, timm, transformers and the task-vectors code are read.
+    """
+    from suture.checkpoints import convert as convert_pickle
+
+    with console.progress_stage("Converting", 1) as progress:
+        found = convert_pickle(source, out, key, replace=replace, progress=progress)
+    if found.left_out:
+        console.out.print(f"Left out, as no tensors: {', '.join(found.left_out)}", markup=False)
+    console.out.print(f"{found.tensors} tensors")
+    console.show_written(out)
+
+
+@app.command()
 def bias(recipe: RecipeFile, merged: Merged = None) -> None:
     """Show how far a merged model's representations have drifted from each expert's (Eq. 1)."""
     from suture.experiment import measure_only, read_recipe
