@@ -7,6 +7,7 @@ from suture.checkpoints.aligned import AlignedExpert
 from suture.checkpoints.cache import cache_folder
 from suture.checkpoints.companions import copy_companions
 from suture.checkpoints.converting import Converted, convert
+from suture.checkpoints.hub import local_copy, on_hub
 from suture.checkpoints.layout import write_like
 from suture.checkpoints.lora import LoraExpert
 from suture.checkpoints.manifest import Manifest, read_manifest
@@ -33,6 +34,7 @@ __all__ = [
     "check_output",
     "convert",
     "copy_companions",
+    "on_hub",
     "open_checkpoint",
     "open_expert",
     "read_manifest",
@@ -45,6 +47,6 @@ __all__ = [
 
 
 def open_expert(base: Checkpoint, path: str | Path) -> Weights:
-    """Open an expert of ``base``: full weights, or a PEFT LoRA adapter folder materialised tensor by tensor."""
-    path = Path(path)
+    """Open an expert of ``base``: full weights, or a PEFT LoRA adapter folder materialised tensor by tensor; from the hub too."""
+    path = local_copy(Path(path))
     return LoraExpert(base, path) if is_adapter(path) else open_checkpoint(path)

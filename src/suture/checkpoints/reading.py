@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from suture.checkpoints.hub import local_copy
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -108,12 +109,12 @@ class Checkpoint(Mapping[str, Tensor]):
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a safetensors file, or a folder with ``model.safetensors`` or an index of shards.
+    """Open a safetensors file, a folder with ``model.safetensors`` or an index of shards, or a repository of the hub (``hf://``).
 
     Raises :class:`CheckpointNotFound`, :class:`CorruptCheckpoint`, :class:`UnsafePath` (an index that names files outside the
     folder) or :class:`UnsupportedFormat` (a pickle: loading one runs code).
     """
-    path = Path(path)
+    path = local_copy(Path(path))
     if path.is_file():
         if path.suffix in PICKLES:
             raise UnsupportedFormat(f"{path} is a pickle, and loading a pickle runs code: `suture convert` makes safetensors of it")

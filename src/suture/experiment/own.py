@@ -21,8 +21,8 @@ def given_head(entry: TaskRecipe, backbone: BackboneRecipe) -> Head | None:
     """
     about = f"task {entry.name!r}"
     if entry.head.saved:
-        file = entry.expert
-        head = saved_head(open_backbone(file, open_checkpoint(file), backbone.pooling))
+        file, weights = entry.expert, open_checkpoint(entry.expert)
+        head = saved_head(open_backbone(weights.path, weights, backbone.pooling))
     elif entry.head.file is not None:
         file = entry.head.file
         heads = load_heads(file)

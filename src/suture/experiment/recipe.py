@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from suture.backbones import Pooling
+from suture.checkpoints import on_hub
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
 from suture.experiment.best import BestProcedure
@@ -252,7 +253,7 @@ def _keys() -> list[str]:
 def _anchored(part: Any, folder: Path) -> Any:
     """Return a part of a recipe with every path in it made absolute."""
     if isinstance(part, Path):
-        return folder.absolute() / part
+        return part if on_hub(part) else folder.absolute() / part
     if isinstance(part, list):
         return [_anchored(item, folder) for item in part]
     if isinstance(part, Strict):
