@@ -146,7 +146,10 @@ def test_calibration_texts_come_from_the_task_the_others_or_a_file(tmp_path: Pat
     assert read_recipe(write(tmp_path, GOOD | {"calibration": {"source": "others"}})).calibration.label == "held-out, other tasks"
     with pytest.raises(InvalidRecipe, match="missing for: a"):
         read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"source": "others"}}))
-    for wrong, message in (({"source": 3}, "expected own, others or a file"), ({"text": "line"}, "'text' names the column of a file")):
+    for wrong, message in (
+        ({"source": 3}, "expected own, others or a file"),
+        ({"text": "line"}, "'text' and 'image' name the column"),
+    ):
         with pytest.raises(InvalidRecipe, match=message):
             read_recipe(write(tmp_path, GOOD | {"calibration": wrong}))
     with pytest.raises(InvalidRecipe, match="take out 'source'"):

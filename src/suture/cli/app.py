@@ -101,6 +101,10 @@ def merge(
         Precision | None,
         typer.Option("--dtype", help="Write this precision; needed when base and experts are stored in different ones."),
     ] = None,
+    batch_norm: Annotated[
+        Literal["mean", "base"],
+        typer.Option("--batch-norm", help="Running statistics of such norms: the experts' mean, or the base's; a recipe has its own."),
+    ] = "mean",
     replace: Replace = False,
 ) -> None:
     """Merge experts into one model folder, tensor by tensor, whatever their size.
@@ -126,7 +130,7 @@ def merge(
         check_output(out, replace=replace, inputs=[base, *experts])
         origin = open_checkpoint(base)
         sources = [open_aligned(origin, expert) for expert in experts]
-        merge_to_folder(chosen, origin, sources, out, dtype=precision, replace=replace, stage=console.progress_stage)
+        merge_to_folder(chosen, origin, sources, out, dtype=precision, batch_norm=batch_norm, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 
 

@@ -107,7 +107,18 @@ def merge(
         seen = {task: inputs_digest(own) for task, own in learnt_from.inputs.items()}
         about = {"calibration": {**recipe.calibration.model_dump(mode="json"), "seed": seed, "sha256": seen}}
     experts = list(setting.experts.values())
-    merge_to_folder(method, setting.base, experts, out, calibration=learnt_from, dtype=dtype, about=about, replace=replace, stage=stage)
+    merge_to_folder(
+        method,
+        setting.base,
+        experts,
+        out,
+        calibration=learnt_from,
+        dtype=dtype,
+        batch_norm=recipe.batch_norm,
+        about=about,
+        replace=replace,
+        stage=stage,
+    )
     return open_checkpoint(out)
 
 

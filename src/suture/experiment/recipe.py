@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -30,6 +30,7 @@ from suture.experiment.procedures import PROCEDURES, AnyProcedure, Procedures
 from suture.experiment.strict import Strict
 from suture.experiment.surgery_procedures import PaperSurgery
 from suture.merging import MergingMethod, make_method
+from suture.merging.batch_norm import BatchNorm
 from suture.merging.method import SEED
 from suture.training import FineTuning
 
@@ -77,13 +78,13 @@ class HeadRecipe(Strict):
 
     support: Path | None = None
     file: Path | None = None
-    saved: bool = False
+    saved: Literal[True] | None = None
     """Whether it is the linear layer of the classifier that the expert was saved as (``…ForImageClassification`` and the like)."""
     scale: float = Field(20.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_source(self) -> "HeadRecipe":
-        if [self.support is not None, self.file is not None, self.saved].count(True) != 1:
+        if [self.support is not None, self.file is not None, self.saved is not None].count(True) != 1:
             raise ValueError("give 'support' (a few labelled samples per class), 'file' (a heads file) or 'saved: true' (the expert's own)")
         return self
 
@@ -144,6 +145,8 @@ class Recipe(Strict):
     backbone: BackboneRecipe = BackboneRecipe()
     tasks: list[TaskRecipe] = Field(default_factory=list)
     merges: list[Method] = Field(min_length=1)
+    batch_norm: BatchNorm = "mean"
+    """What becomes of running statistics of norms over batches: the mean of the experts', or the base's."""
     calibration: CalibrationRecipe = CalibrationRecipe()
     surgery: Procedures = Field(default_factory=_papers_own)
     joint: JointRecipe | None = None

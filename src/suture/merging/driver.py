@@ -11,6 +11,7 @@ from torch import Tensor
 
 from suture.checkpoints import Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
 from suture.errors import OutputError, UsageError
+from suture.merging.batch_norm import BatchNorm, check_variance, method_for
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
@@ -25,12 +26,13 @@ def merge_tensors(
     *,
     calibration: Calibration | None = None,
     dtype: torch.dtype | None = None,
+    batch_norm: BatchNorm = "mean",
     stage: Stage = silent,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the merged tensors by name, each of the base's shape and dtype, in the base's order.
 
     With an output ``dtype`` floating-point tensors come out in that, and experts may be of other precisions than the base; sums run in
-    at least float32 either way.
+    at least float32 either way. Running statistics of norms over batches are merged as ``batch_norm`` says, whatever the method.
 
     Memory holds a few segments of every expert, the tensor being yielded, and those being made behind it; for methods that need whole
     tensors, a few tensors times the number of experts. Data-driven methods learn from a ``calibration``, whose tasks stand in the order
@@ -45,7 +47,7 @@ def merge_tensors(
         stage(f"Merging: {method.name}", base.elements * method.passes) as progress,
     ):
         statistics = method.scan(Streamed(sources, progress)) if found is None else found
-        for name, tensor in _merged(method, sources, statistics):
+        for name, tensor in _merged(method, sources, statistics, batch_norm):
             progress(tensor.numel())
             yield name, tensor
 
@@ -58,13 +60,14 @@ def merge_to_folder(
     *,
     calibration: Calibration | None = None,
     dtype: torch.dtype | None = None,
+    batch_norm: BatchNorm = "mean",
     about: Mapping[str, Any] | None = None,
     replace: bool = False,
     stage: Stage = silent,
 ) -> Path:
     """Merge into a folder with the base's own layout: the same shards, configuration and tokenizer beside them.
 
-    ``calibration``, ``dtype`` and ``stage`` as in :func:`merge_tensors`; ``about`` goes to the manifest's settings.
+    ``calibration``, ``dtype``, ``batch_norm`` and ``stage`` as in :func:`merge_tensors`; ``about`` goes to the manifest's settings.
 
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
     """
@@ -74,7 +77,7 @@ def merge_to_folder(
     files = [file for weights in (base, *experts) for file in weights.files]
     manifest = Manifest(inputs=inputs, settings=settings)
     with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
-        merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, stage=stage)
+        merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=batch_norm, stage=stage)
         manifest.files = write_like(base, folder, merged, dtype)
     return Path(out)
 
@@ -112,9 +115,10 @@ def _scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def _merged(method: MergingMethod, sources: Sources, statistics: Statistics) -> Iterator[tuple[str, Tensor]]:
+def _merged(method: MergingMethod, sources: Sources, statistics: Statistics, policy: BatchNorm) -> Iterator[tuple[str, Tensor]]:
     """Cut every tensor into pieces of work, and yield it when its last piece is done."""
-    pieces = ((name, *piece) for name in sources.base for piece in _pieces(method, name, sources, statistics))
+    chosen = ((name, method_for(name, method, policy)) for name in sources.base)
+    pieces = ((name, *piece) for name, own in chosen for piece in _pieces(own, name, sources, statistics))
     done = sources.in_order(_bound(*piece) for piece in pieces)
     for name, tensor, last in done:
         if last:
@@ -171,3 +175,4 @@ def _restore(target: Tensor, name: str, base: Tensor, merged: Tensor, sources: S
     """Put a merged task vector on its base, and into its place."""
     restore(base, merged, target)
     check_finite(name, target, sources.base, sources.experts)
+    check_variance(name, target)
