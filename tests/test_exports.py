@@ -9,6 +9,7 @@ import suture
 PUBLIC = {
     "ClosedForm",
     "Head",
+    "ImageBackbone",
     "METHODS",
     "MergingMethod",
     "Recipe",
@@ -21,6 +22,7 @@ PUBLIC = {
     "Ties",
     "WeightAveraging",
     "accuracy",
+    "convert",
     "encode",
     "fit_closed_form",
     "fit_deep_closed_form",
@@ -34,6 +36,8 @@ PUBLIC = {
     "make_method",
     "merge_tensors",
     "merge_to_folder",
+    "open_aligned",
+    "open_backbone",
     "open_checkpoint",
     "open_expert",
     "prototype_head",
@@ -44,6 +48,7 @@ PUBLIC = {
     "save_heads",
     "save_operation",
     "save_surgery",
+    "saved_head",
 }
 
 

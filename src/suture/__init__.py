@@ -8,8 +8,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from suture.backbones import Head, TextBackbone, load_heads, prototype_head, save_heads
-    from suture.checkpoints import open_checkpoint, open_expert
+    from suture.backbones import (
+        Head,
+        ImageBackbone,
+        TextBackbone,
+        load_heads,
+        open_aligned,
+        open_backbone,
+        prototype_head,
+        save_heads,
+        saved_head,
+    )
+    from suture.checkpoints import convert, open_checkpoint, open_expert
     from suture.evaluation import accuracy
     from suture.experiment import Recipe, read_recipe, run
     from suture.merging import (
@@ -41,8 +51,18 @@ if TYPE_CHECKING:
     from suture.tasks import Split, Task, load_suite
 
 _HOMES = {
-    "suture.backbones": ("Head", "TextBackbone", "load_heads", "prototype_head", "save_heads"),
-    "suture.checkpoints": ("open_checkpoint", "open_expert"),
+    "suture.backbones": (
+        "Head",
+        "ImageBackbone",
+        "TextBackbone",
+        "load_heads",
+        "open_aligned",
+        "open_backbone",
+        "prototype_head",
+        "save_heads",
+        "saved_head",
+    ),
+    "suture.checkpoints": ("convert", "open_checkpoint", "open_expert"),
     "suture.evaluation": ("accuracy",),
     "suture.experiment": ("Recipe", "read_recipe", "run"),
     "suture.merging": (
@@ -80,6 +100,7 @@ __all__ = [
     "METHODS",
     "ClosedForm",
     "Head",
+    "ImageBackbone",
     "MergingMethod",
     "Recipe",
     "Schedule",
@@ -91,6 +112,7 @@ __all__ = [
     "Ties",
     "WeightAveraging",
     "accuracy",
+    "convert",
     "encode",
     "fit_closed_form",
     "fit_deep_closed_form",
@@ -104,6 +126,8 @@ __all__ = [
     "make_method",
     "merge_tensors",
     "merge_to_folder",
+    "open_aligned",
+    "open_backbone",
     "open_checkpoint",
     "open_expert",
     "prototype_head",
@@ -114,6 +138,7 @@ __all__ = [
     "save_heads",
     "save_operation",
     "save_surgery",
+    "saved_head",
 ]
 
 

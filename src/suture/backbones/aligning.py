@@ -1,11 +1,18 @@
 """Experts that were saved with a head, or by another class than their base: their backbones in the base's layout."""
 
+import re
 import warnings
 from pathlib import Path
 
-from suture.backbones.opening import open_backbone
+from suture.backbones.opening import Backbone, open_backbone
 from suture.checkpoints import AlignedExpert, Checkpoint, Weights, open_expert
-from suture.errors import SutureWarning
+from suture.errors import IncompatibleExperts, SutureWarning
+
+HEAD = re.compile(
+    r"^((pre_|cls_|distillation_)?classifier|classification_head|cls|decoder|head|lm_head|lm_predictions|mask_predictions|qa_outputs|score|"
+    r"vocab_\w+)\."
+)
+"""The names, on disk, of what libraries put behind a backbone."""
 
 
 def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
@@ -13,7 +20,8 @@ def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
 
     The same network may be saved with a classifier, a language model's head or nothing behind it, and then its tensors' names differ
     too (``bert.encoder…``, ``encoder…``). Which are the same is seen by loading both with the library, not guessed from names. What no
-    representation reads is left: of the expert it is left out, with a :class:`SutureWarning` that names it, and of the base it stays.
+    representation reads is left: of the expert it is left out, with a :class:`SutureWarning` that names it, and of the base it stays. Only
+    heads may be left out, by the names that libraries give them.
 
     Experts that hold other tensors for another reason come back as they are, for whoever compares them with the base to refuse.
     """
@@ -21,6 +29,13 @@ def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
     if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (_described(base) and _described(expert)):
         return expert
     ours, theirs = (open_backbone(_folder(weights), weights) for weights in (base, expert))
+    try:
+        return _aligned(base, expert, ours, theirs)
+    except IncompatibleExperts:  # it does not even fill its own model
+        return expert
+
+
+def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backbone) -> Weights:
     if ours.config.model_type != theirs.config.model_type:
         return expert
     # Networks bring poolers that a checkpoint may lack; where representations are made by them, loading says so.
@@ -28,8 +43,12 @@ def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
     if not needed <= theirs.names.keys():
         return expert
     aligned = AlignedExpert(base, expert, {source: theirs.names[name] for name, source in ours.names.items() if name in theirs.names})
+    poolers = any("pooler" in name for name in base)
+    if not all(HEAD.search(name) or ("pooler" in name and not poolers) for name in aligned.left_out):
+        return expert
     if aligned.left_out:
-        warnings.warn(f"{path}: left out, as the base's backbone has no such tensor: {', '.join(aligned.left_out)}", SutureWarning, 2)
+        told = ", ".join(aligned.left_out)
+        warnings.warn(f"{expert.path}: left out, as the base's backbone has no such tensor: {told}", SutureWarning, stacklevel=3)
     return aligned
 
 

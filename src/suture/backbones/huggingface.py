@@ -150,8 +150,14 @@ class HuggingFaceBackbone:
             config.projection_dim = self.config.projection_dim  # the whole's, where both tell one
         loader = getattr(transformers, self.family.loader) if self.family.loader else transformers.MODEL_MAPPING[type(config)]
         # Files written by an old library may hold tensors that the model no longer has; missing ones would be random.
-        with _no_progress_bars():
-            model, info = loader.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True)
+        with _quietly():
+            try:
+                model, info = loader.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True)
+            except RuntimeError as error:  # tensors of other shapes than the configuration says
+                told = " ".join(str(error).split())
+                raise IncompatibleExperts(
+                    f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {told}"
+                ) from error
         return model.eval().requires_grad_(False), info
 
     def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
@@ -228,15 +234,17 @@ class HuggingFaceBackbone:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep the library from drawing bars between ours."""
+def _quietly() -> Iterator[None]:
+    """Keep the library from drawing bars between ours, and from reporting on tensors, which we do."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, told = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(told)
         if shown:
             logging.enable_progress_bar()
 
