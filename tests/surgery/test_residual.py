@@ -274,7 +274,7 @@ def test_batches_and_other_tasks_change_nothing(bert: Path, experts: dict[str, P
 
 def test_what_cannot_be_calibrated(bert: Path) -> None:
     merged = TextBackbone.open(bert)
-    with pytest.raises(DataError, match="'a' has no texts"):
+    with pytest.raises(DataError, match="'a' has no inputs"):
         calibrated_residuals({"a": []}, merged, lambda _: merged, 1)
     with pytest.raises(InvalidHyperparameter, match="rank"):
         calibrated_residuals({"a": TEXTS}, merged, lambda _: merged, -1)
