@@ -12,6 +12,9 @@ from suture.errors import DataError
 Picture = Image.Image | np.ndarray | Path
 """An image: of Pillow, an array of uint8 of shape (height, width) or (height, width, 3), or a file."""
 
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa"}
+"""Pillow's names of what has 8 bits at most: wider ones would be clipped."""
+
 Input = str | Picture
 """A text, or an image."""
 
@@ -26,12 +29,17 @@ def opened_image(picture: Picture) -> Image.Image:
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):
             raise DataError(f"an image is an array of uint8, (height, width) or (height, width, 3), not {picture.dtype} {picture.shape}")
         picture = Image.fromarray(picture)
-    if not isinstance(picture, Image.Image):
-        try:
-            picture = Image.open(picture)
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{picture}: not an image that can be read: {error}") from error
-    return picture.convert("RGB")
+    try:
+        image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+        if image.mode not in MODES:
+            raise DataError(f"{_named(picture)}: images of mode {image.mode} are not read, only those of 8 bits; convert it first")
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UnidentifiedImageError) as error:
+        raise DataError(f"{_named(picture)}: not an image that can be read: {error}") from error
+
+
+def _named(picture: Picture) -> str:
+    return str(getattr(picture, "filename", "") or "an image") if isinstance(picture, Image.Image) else str(picture)
 
 
 def identity_of(given: Input) -> str:

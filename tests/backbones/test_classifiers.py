@@ -113,3 +113,30 @@ def test_experts_that_lack_part_of_the_backbone_are_refused_as_before(tmp_path: 
     assert isinstance(shallow, Checkpoint)
     with pytest.raises(IncompatibleExperts, match="missing tensor"):
         list(merge_tensors(WeightAveraging(), base, [shallow]))
+
+
+def test_clips_experts_may_come_without_the_text_tower(tmp_path: Path) -> None:
+    from transformers import CLIPModel
+
+    base = open_checkpoint(zoo.make("clip", tmp_path / "clip"))
+    whole = zoo.make_expert(base.path, tmp_path / "whole", 1)
+    CLIPModel.from_pretrained(whole).vision_model.save_pretrained(tmp_path / "vision")
+    zoo.prepare_images(tmp_path / "vision", "clip")
+    with pytest.warns(SutureWarning, match=r"has no visual_projection.weight: the base's are taken"):
+        expert = open_aligned(base, tmp_path / "vision")
+    for name in base:
+        theirs = load_file(whole / "model.safetensors")[name] if name.startswith("vision_model") else base[name]
+        assert torch.equal(expert[name], theirs), name
+
+
+def test_a_pooler_that_is_not_the_experts_is_not_used(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    base = open_checkpoint(zoo.make("bert", tmp_path / "base"))
+    BertForMaskedLM(BertConfig(**zoo.MODELS["bert"][2])).save_pretrained(tmp_path / "expert")
+    zoo.prepare_texts(tmp_path / "expert")
+    with pytest.warns(SutureWarning, match=r"left out, .*cls\.predictions"):
+        expert = open_aligned(base, tmp_path / "expert")
+    encode(open_backbone(base.path, expert), zoo.TEXTS)
+    with pytest.raises(IncompatibleExperts, match=r"does not fill the model .*pooler"):
+        encode(open_backbone(base.path, expert, "pooler"), zoo.TEXTS)

@@ -5,13 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from backbones import zoo
 from suture.backbones import FAMILIES, POOLINGS, HuggingFaceBackbone, ImageBackbone, TextBackbone, open_backbone
+from suture.backbones.walk import BlockWalk
 from suture.checkpoints import open_checkpoint
 from suture.errors import DataError, UnsupportedFormat
 from suture.merging import WeightAveraging, merge_to_folder
@@ -104,9 +107,8 @@ def test_a_family_that_is_not_known_is_refused(tmp_path: Path) -> None:
     from transformers import BeitConfig, BeitModel
 
     BeitModel(BeitConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(tmp_path)
-    backbone = open_backbone(tmp_path, open_checkpoint(tmp_path))
-    with pytest.raises(UnsupportedFormat, match=r"models of type 'beit' take no .* knows bert, .* and other text encoders"):
-        encode(backbone, ["a text"])
+    with pytest.raises(UnsupportedFormat, match=r"models of type 'beit' are not known; known are bert, .* and other text encoders"):
+        open_backbone(tmp_path, open_checkpoint(tmp_path))
     with pytest.raises(UnsupportedFormat, match=r"take no images .* knows clip, "):
         ImageBackbone.open(tmp_path).model  # noqa: B018
 
@@ -135,3 +137,35 @@ def test_positions_that_count_from_behind_the_paddings(tmp_path: Path) -> None:
     backbone = TextBackbone.open(zoo.make("roberta", tmp_path / "roberta"))
     assert backbone.longest == 15  # 16 rows, of which the first is the padding's
     assert encode(backbone, [" ".join(["red"] * 40)]).isfinite().all()
+
+
+def test_encoders_with_a_decoder_are_no_text_encoders(tmp_path: Path) -> None:
+    from transformers import BartConfig, BartModel
+
+    small = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    BartModel(BartConfig(vocab_size=13, encoder_ffn_dim=8, decoder_ffn_dim=8, **small)).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedFormat, match="models of type 'bart' are not known"):
+        open_backbone(tmp_path, open_checkpoint(tmp_path))
+
+
+def test_what_the_first_block_hands_on_is_seen_over_one_token_too(tmp_path: Path) -> None:
+    backbone = TextBackbone.open(zoo.make("t5", tmp_path / "t5"))
+    for length in (1, 8):
+        batch = backbone.collate([[4] * length])
+        passage = backbone.blocks.enter(batch)
+        for number in range(backbone.blocks.depth):
+            passage = backbone.blocks.step(number, passage)
+        torch.testing.assert_close(backbone.blocks.leave(passage), backbone.pooled(batch), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedFormat, match="the first block hands on what its own weights make"):
+        BlockWalk(backbone, torch.float32, tmp_path / "walk").enter({}, [[[4, 5, 6]]])
+
+
+def test_wide_and_damaged_images_are_refused(tmp_path: Path) -> None:
+    backbone = ImageBackbone.open(zoo.make("vit", tmp_path / "vit"))
+    Image.fromarray(np.full((4, 4), 8000, dtype=np.uint16)).save(tmp_path / "wide.png")
+    with pytest.raises(DataError, match=r"wide.png: images of mode I;16 are not read"):
+        encode(backbone, [tmp_path / "wide.png"])
+    Image.fromarray(zoo.images(1)[0]).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-300])
+    with pytest.raises(DataError, match=r"cut.jpg: not an image that can be read"):
+        encode(backbone, [tmp_path / "cut.jpg"])

@@ -154,6 +154,13 @@ def test_a_place_of_ones_own(tmp_path: Path) -> None:
     assert same(tmp_path / "new.safetensors", TENSORS)
 
 
+def test_tensors_beside_tensors_are_not_guessed_at(tmp_path: Path) -> None:
+    torch.save({"state_dict": TENSORS, "best": torch.tensor(0.5)}, tmp_path / "old.pt")
+    with pytest.raises(UnsupportedFormat, match=r"holds tensors, and more of them within 'state_dict': name the place of yours with --key"):
+        convert(tmp_path / "old.pt", tmp_path / "new.safetensors")
+    assert convert(tmp_path / "old.pt", tmp_path / "new.safetensors", "state_dict").tensors == 3
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "junk.pt").write_bytes(b"not a pickle at all")
     with pytest.raises(CorruptCheckpoint, match=r"junk.pt cannot be read"):

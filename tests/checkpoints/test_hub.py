@@ -40,6 +40,20 @@ def test_a_repository_is_opened_as_its_folder(cache: Path, bert: Path, experts: 
     assert open_expert(base, Path("hf://some/bert@tuned")).digest == open_checkpoint(experts["pets"]).digest
 
 
+def test_shards_of_a_snapshot_are_links_to_blobs(cache: Path, bert: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(bert).save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    publish(cache, "some/bert", tmp_path / "sharded")
+    (snapshot,) = (cache / "models--some--bert" / "snapshots").iterdir()
+    blobs = cache / "models--some--bert" / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(snapshot.glob("*.safetensors"))):
+        file.rename(blobs / str(number))
+        file.symlink_to(Path("..") / ".." / "blobs" / str(number))
+    assert len(open_checkpoint("hf://some/bert").files) > 2
+
+
 def test_a_recipe_may_name_repositories(cache: Path, bert: Path, experts: dict[str, Path], recipe_file: Path) -> None:
     publish(cache, "some/bert", bert)
     publish(cache, "some/pets", experts["pets"])

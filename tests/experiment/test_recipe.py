@@ -7,6 +7,7 @@ import yaml
 
 from suture.errors import InvalidRecipe
 from suture.experiment import Recipe, demo_recipe_file, read_recipe, template_file
+from suture.experiment.surgery_procedures import DeepClosedFormSurgery
 from suture.merging import Ties
 from suture.surgery import Schedule
 
@@ -119,6 +120,17 @@ def test_an_absent_file(tmp_path: Path) -> None:
 def test_transductive_needs_no_calibration_file(tmp_path: Path) -> None:
     bare = {key: value for key, value in TASK.items() if key != "calibration"}
     assert read_recipe(write(tmp_path, GOOD | {"tasks": [bare], "calibration": {"mode": "transductive"}})).tasks[0].calibration is None
+
+
+def test_what_is_true_or_false_may_be_said(tmp_path: Path) -> None:
+    surgery = {"procedure": "deep_closed_form", "rank": 4, "allot": True}
+    (procedure,) = read_recipe(write(tmp_path, GOOD | {"surgery": surgery})).surgery
+    assert isinstance(procedure, DeepClosedFormSurgery)
+    assert procedure.allots
+    head = (
+        Recipe.model_validate(GOOD | {"tasks": [TASK | {"head": {"saved": True}}], "calibration": {"mode": "transductive"}}).tasks[0].head
+    )
+    assert head.saved
 
 
 def test_calibration_samples_are_a_number_or_a_share(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_other_splits_and_labels_stay(tmp_path: Path) -> None:
 def test_a_task_without_any_text_is_named(tmp_path: Path) -> None:
     file = tmp_path / "wild.jsonl"
     file.write_text('{"text": "a1"}\n')
-    with pytest.raises(DataError, match="task 'b' is left without calibration texts"):
+    with pytest.raises(DataError, match="task 'b' is left without calibration inputs"):
         sourced(TASKS, CalibrationRecipe(source=file))
     with pytest.raises(DataError, match="task 'a' is left without"):
         sourced(TASKS[:1], CalibrationRecipe(source="others"))

@@ -37,6 +37,15 @@ def test_the_policy_decides_and_not_the_method(folders: list[Path], method: Merg
     assert any(not torch.equal(merged[name], base[name]) for name in others)
 
 
+def test_how_many_batches_were_seen_is_the_bases(folders: list[Path]) -> None:
+    file = folders[1] / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("num_batches_tracked"))
+    save_file(tensors | {name: tensors[name] + 7}, file)
+    base, experts = opened(folders)
+    assert torch.equal(dict(merge_tensors(TaskArithmetic(), base, experts))[name], base[name])
+
+
 def test_a_negative_variance_is_refused(folders: list[Path]) -> None:
     file = folders[1] / "model.safetensors"
     tensors = load_file(file)

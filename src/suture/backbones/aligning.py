@@ -6,13 +6,17 @@ from pathlib import Path
 
 from suture.backbones.opening import Backbone, open_backbone
 from suture.checkpoints import AlignedExpert, Checkpoint, Weights, open_expert
-from suture.errors import IncompatibleExperts, SutureWarning
+from suture.errors import CheckpointError, SutureWarning
 
 HEAD = re.compile(
     r"^((pre_|cls_|distillation_)?classifier|classification_head|cls|decoder|head|lm_head|lm_predictions|mask_predictions|qa_outputs|score|"
     r"vocab_\w+)\."
 )
 """The names, on disk, of what libraries put behind a backbone."""
+
+CLIPS = {"clip", "clip_vision_model"}
+"""The types of one network, with and without its text tower."""
+BEHIND = re.compile(r"(^|\.)(pooler|visual_projection)\.")
 
 
 def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
@@ -28,19 +32,18 @@ def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
     expert = open_expert(base, path)
     if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (_described(base) and _described(expert)):
         return expert
-    ours, theirs = (open_backbone(_folder(weights), weights) for weights in (base, expert))
     try:
-        return _aligned(base, expert, ours, theirs)
-    except IncompatibleExperts:  # it does not even fill its own model
+        return _aligned(base, expert, *(open_backbone(_folder(weights), weights) for weights in (base, expert)))
+    except CheckpointError:  # it does not even fill its own model, or is of no family that is known
         return expert
 
 
 def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backbone) -> Weights:
-    if ours.config.model_type != theirs.config.model_type:
+    if ours.config.model_type != theirs.config.model_type and not {ours.config.model_type, theirs.config.model_type} <= CLIPS:
         return expert
-    # Networks bring poolers that a checkpoint may lack; where representations are made by them, loading says so.
-    needed = {name for name in ours.names if "pooler" not in name}
-    if not needed <= theirs.names.keys():
+    # Poolers and CLIP's projection stand behind the last block, and are not saved by every class. A pooler that is not the expert's is
+    # refused where representations are made by it; a projection that was not trained along is the base's.
+    if not {name for name in ours.names if not BEHIND.search(name)} <= theirs.names.keys():
         return expert
     aligned = AlignedExpert(base, expert, {source: theirs.names[name] for name, source in ours.names.items() if name in theirs.names})
     poolers = any("pooler" in name for name in base)
@@ -49,6 +52,8 @@ def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backb
     if aligned.left_out:
         told = ", ".join(aligned.left_out)
         warnings.warn(f"{expert.path}: left out, as the base's backbone has no such tensor: {told}", SutureWarning, stacklevel=3)
+    if filled := [source for source in ours.names.values() if source not in aligned.names and "pooler" not in source]:
+        warnings.warn(f"{expert.path} has no {', '.join(filled)}: the base's are taken", SutureWarning, stacklevel=3)
     return aligned
 
 

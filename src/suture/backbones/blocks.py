@@ -104,6 +104,11 @@ class Blocks:
         """Where in the chain each block ends, after a 0."""
         return list(accumulate((len(_modules_of(member)) for member in self.members), initial=0))
 
+    @property
+    def hands_on(self) -> bool:
+        """Whether the first block makes something that the others are given; known once a batch has entered."""
+        return self._known.hands_on
+
     def enter(self, inputs: Any) -> Passage:
         """Return what enters the first block.
 
@@ -164,10 +169,8 @@ class Blocks:
         form = _form(inputs)
         if self.chain and form not in self._known.shapes and not self._known.steady:
             self._look(inputs)
-        if self._known.steady:
-            return lambda _place, hidden: hidden
         shapes = self._known.shapes.get(form, [])
-        return lambda place, hidden: hidden.new_zeros(()).expand(shapes[place])
+        return lambda place, hidden: hidden if self._known.steady else hidden.new_zeros(()).expand(shapes[place])
 
     @contextmanager
     def _stubs(self, answer: Answer) -> Iterator[None]:
@@ -186,14 +189,14 @@ class Blocks:
     @torch.no_grad()
     def _look(self, inputs: Any, push: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Run the whole network; note what its modules answer, and with ``push`` change what stands behind every block."""
-        known, ends, entered = self._known, set(self.ends[1:]), list[tuple[int, ...]]()
-        shapes, lengths = list[tuple[int, ...]](), list[int]()
+        known, entered, shapes, lengths = self._known, list[tuple[int, ...]](), list[tuple[int, ...]](), list[int]()
 
         def look(_module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Any) -> Any:
             entered.append(tuple(_split(args, kwargs)[0].shape))
             shapes.append(tuple(_first(found).shape))
             lengths.append(len(found) if isinstance(found, tuple) else 0)
-            if push is None or len(shapes) not in ends:
+            known.more |= len(lengths) == 1 and isinstance(found, tuple) and any(each is not None for each in found[1:])
+            if push is None or len(shapes) not in self.ends:
                 return None
             moved = push(_first(found))
             return (moved, *found[1:]) if isinstance(found, tuple) else moved
@@ -214,7 +217,8 @@ class Blocks:
         """Compare what the network says of its first inputs with what comes out block by block, something being added behind each."""
         whole = self._look(inputs, _pushed)
         scale = float(whole.nan_to_num(0, 0, 0).abs().max())
-        for hands_on in (False, True) if self._known.lengths[0] else (False,):
+        # Over a single token attention is the same whatever it is given, so what is handed on is tried first.
+        for hands_on in (True, False) if self._known.more else (False,):
             self._known.hands_on = hands_on
             try:
                 passage = self._recorded(inputs)
@@ -243,6 +247,8 @@ class _Known:
     """The shapes of what they answer, by those of the inputs."""
     steady: bool = False
     """Whether all answer the shape that they are given."""
+    more: bool = False
+    """Whether the first answers more than hidden states."""
     hands_on: bool = False
     """Whether the first answers something, as T5's attention bias, that the others are given: then it runs wherever one enters."""
     checked: bool = False

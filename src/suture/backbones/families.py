@@ -1,7 +1,7 @@
 """The families of networks: what loads each, what its representation is, and what its blocks are.
 
 A family is found by ``model_type`` of ``config.json``. Text encoders that are not listed work as BERT does: their blocks are the
-members of their longest list of modules, their representation the mean token.
+members of their longest list of modules, their representation the mean token, or the last where they are decoders.
 """
 
 import re
@@ -95,17 +95,19 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3": Family("Qwen3", "text", "last", classifier="score", classified_by="last"),
 }
 OTHER = Family("", "text", "mean")
+DECODER = Family("", "text", "last")
 
 
 def family_of(config: Any) -> Family | None:
     """Return the family of a configuration; that of other text encoders where transformers has a model, else None."""
-    from transformers import MODEL_MAPPING
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
 
     if config.model_type in FAMILIES:
         return FAMILIES[config.model_type]
-    if type(config) not in MODEL_MAPPING or MODEL_MAPPING[type(config)].main_input_name != "input_ids":
+    plain = not (getattr(config, "is_encoder_decoder", False) or hasattr(config, "vision_config"))
+    if not plain or type(config) not in MODEL_MAPPING or MODEL_MAPPING[type(config)].main_input_name != "input_ids":
         return None
-    return OTHER
+    return DECODER if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING else OTHER
 
 
 def block_names(model: nn.Module, family: Family = OTHER) -> list[list[str]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from suture.backbones.batching import TOKENS_PER_BATCH, batches_of_like_length
 from suture.backbones.blocks import Blocks
 from suture.backbones.families import FAMILIES, Family, Kind, Pooling, block_names, family_of, pooled
-from suture.checkpoints import Weights, open_checkpoint, sha256_of
+from suture.checkpoints import AlignedExpert, Weights, open_checkpoint, sha256_of
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError, IncompatibleExperts, UnsupportedFormat
 
 COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece|processor_config\.json$")
@@ -49,7 +49,8 @@ class HuggingFaceBackbone:
     @classmethod
     def open(cls: type[Own], folder: str | Path, pooling: Pooling | None = None, *settings: Any, **named: Any) -> Own:
         """Return the network of a folder with the folder's own weights."""
-        return cls(Path(folder), open_checkpoint(folder), pooling, *settings, **named)
+        weights = open_checkpoint(folder)
+        return cls(weights.path if weights.path.is_dir() else weights.path.parent, weights, pooling, *settings, **named)
 
     @property
     def kind(self) -> Kind:
@@ -112,6 +113,8 @@ class HuggingFaceBackbone:
         # Networks bring poolers that not every checkpoint has; they matter only where they are used.
         unused = "pooler" if self.pooled_by != "pooler" else None
         missing = sorted(name for name in info["missing_keys"] if unused is None or unused not in name)
+        if unused is None and isinstance(self.weights, AlignedExpert):
+            missing += [source for name, source in self.names.items() if "pooler" in name and source not in self.weights.names]
         if missing or info["mismatched_keys"]:
             wrong = ", ".join([*missing, *(str(key) for key in info["mismatched_keys"])])
             raise IncompatibleExperts(f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {wrong}")

@@ -43,6 +43,11 @@ class BlockWalk:
             self.batches.append(prepared)
             with self._running(weights):
                 self._keep(len(self.batches) - 1, self.backbone.blocks.enter(self.backbone.collate(prepared)))
+        if self.backbone.blocks.hands_on:
+            raise UnsupportedFormat(
+                f"{self.backbone.folder}: the first block hands on what its own weights make, as T5's does: block by block with weights "
+                "that change on the way this network cannot be run"
+            )
         return self
 
     @property

@@ -24,9 +24,9 @@ class AlignedExpert(Mapping[str, Tensor]):
 
     @property
     def left_out(self) -> list[str]:
-        """The expert's tensors that the base has no place for, by their own names."""
+        """The expert's tensors that the base has no place for, by their own names; integer buffers, which are the base's, apart."""
         placed = set(self.names.values())
-        return [name for name in self.expert if name not in placed]
+        return [name for name, spec in self.expert.specs.items() if name not in placed and spec.dtype.is_floating_point]
 
     @cached_property
     def specs(self) -> dict[str, TensorSpec]:

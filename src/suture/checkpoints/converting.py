@@ -13,7 +13,7 @@ from suture.checkpoints.manifest import Manifest
 from suture.checkpoints.reading import INDEX, PICKLES, SINGLE, Checkpoint, open_checkpoint, sha256_of
 from suture.checkpoints.staging import staged_file, staged_folder
 from suture.checkpoints.writing import write_text
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsupportedFormat
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
 from suture.types import Progress, no_progress
 
 OLD, OLD_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -34,14 +34,14 @@ def convert(source: str | Path, out: str | Path, key: str = "", *, replace: bool
     ``out`` that ends in ``.safetensors`` is a file, else a model folder, with the configuration and tokenizer that lie beside the
     source; shards stay shards. Names are kept; only ``module.``, where every name begins with it, is taken off. ``key`` names the
     place of the tensors (with dots) in a pickle that holds several. Modules pickled whole, as ``torch.save(model)`` does, give the
-    tensors of their ``state_dict``, non-persistent buffers left out. ``progress`` counts files.
+    tensors of their ``state_dict``, non-persistent buffers left out. ``progress`` counts files (:func:`pickles_of`).
 
     Nothing of the pickle is run: see :mod:`suture.checkpoints.unpickling`. Raises :class:`UnsupportedFormat` for a pickle that wants
     more than tensors and modules of networks' libraries, or holds no tensors; :class:`CorruptCheckpoint` for one that cannot be read;
     :class:`CheckpointNotFound`; and what writing raises. On any error nothing is written.
     """
     source, out = Path(source), Path(out)
-    files = _sources(source)
+    files = pickles_of(source)
     if out.suffix == SUFFIX:
         if len(files) > 1:
             raise UnsupportedFormat(f"{source} has {len(files)} shards: give a folder to write to")
@@ -64,8 +64,8 @@ def convert(source: str | Path, out: str | Path, key: str = "", *, replace: bool
     return Converted(sum(part.tensors for part in parts), [name for part in parts for name in part.left_out])
 
 
-def _sources(source: Path) -> list[Path]:
-    """Return the pickles of a file or folder, in order."""
+def pickles_of(source: Path) -> list[Path]:
+    """Return the pickles of a file or folder, in order; raises as :func:`convert` does where there is none."""
     if source.is_file():
         if source.suffix not in PICKLES:
             raise UnsupportedFormat(f"{source}: expected a file that ends in {', '.join(sorted(PICKLES))}, or a folder with {OLD}")
@@ -75,9 +75,11 @@ def _sources(source: Path) -> list[Path]:
             names = sorted(set(json.loads((source / OLD_INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptCheckpoint(f"{source / OLD_INDEX} is not an index with a weight_map: {error!r}") from error
-        plain = all(isinstance(name, str) and Path(name).name == name and (source / name).is_file() for name in names)
-        if not names or not plain:
-            raise CorruptCheckpoint(f"{source / OLD_INDEX} names shards that are not files of its folder")
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name or not (source / name).resolve().is_relative_to(source.resolve()):
+                raise UnsafePath(f"{source / OLD_INDEX} names the shard {name!r}, which is not a plain file name in {source}")
+        if not names or (absent := [name for name in names if not (source / name).is_file()]):
+            raise CorruptCheckpoint(f"{source / OLD_INDEX} names shards that are not there: {', '.join(absent) if names else 'none'}")
         return [source / name for name in names]
     if (source / OLD).is_file():
         return [source / OLD]
@@ -86,13 +88,15 @@ def _sources(source: Path) -> list[Path]:
 
 def _read_apart(source: Path, target: Path, key: str) -> Converted:
     """Read a pickle in a process of its own, which writes the tensors."""
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "PATH": os.defpath}
-    command = [sys.executable, "-P", "-m", "suture.checkpoints.unpickling", str(source.absolute()), str(target.absolute()), key]
+    passed = {name: os.environ[name] for name in ("SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "PATH": os.defpath} | passed
+    command = [sys.executable, "-P", "-B", "-m", "suture.checkpoints.unpickling", str(source.absolute()), str(target.absolute()), key]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        raise CorruptCheckpoint(f"{source} cannot be read: the process that read it ended with code {done.returncode}") from None
+        last = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
+        raise CorruptCheckpoint(f"{source} cannot be read: the process that read it ended with {last}") from None
     if "refused" in answer:
         raise UnsupportedFormat(f"{source} is not converted: {answer['refused']}")
     if "corrupt" in answer:

@@ -181,8 +181,10 @@ def _shards(index: Path) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpoint(f"{index} is not a safetensors index with a weight_map: {error!r}") from error
     folder = index.parent
+    # The hub's cache keeps a repository's files as blobs beside its snapshots, which link to them.
+    root = folder.parents[1] if folder.parent.name == "snapshots" else folder
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (folder / name).resolve().is_relative_to(folder.resolve()):
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).resolve().is_relative_to(root.resolve()):
             raise UnsafePath(f"{index} names the shard {name!r}, which is not a plain file name in {folder}")
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:

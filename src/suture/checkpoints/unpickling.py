@@ -17,6 +17,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+import torch.utils.serialization  # imported by reading, which may import nothing any more
 from torch import Tensor
 
 from suture.checkpoints.reading import TensorSpec
@@ -33,7 +34,22 @@ ROOM = 2 << 30
 STORED_MORE = 1.1
 """How much larger than the file its parts may claim to be: PyTorch does not compress them."""
 BLOCKED = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "socket.", "ctypes.", "pty.")
-CHANGING = {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.putenv"}
+CHANGES = (
+    "chmod",
+    "chown",
+    "kill",
+    "killpg",
+    "link",
+    "mkdir",
+    "putenv",
+    "remove",
+    "rename",
+    "rmdir",
+    "setxattr",
+    "symlink",
+    "truncate",
+    "utime",
+)
 MANY = 1000
 """The most names that an old file may want stood in for."""
 
@@ -90,6 +106,8 @@ def tensors_in(found: Any, key: str = "") -> tuple[dict[str, Tensor], list[str]]
     if not isinstance(found, Mapping):
         raise RefusedError(f"it holds no tensors by name, but {type(found).__name__}")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    if tensors and (within := [str(name) for name, value in found.items() if _holds_tensors(value)]):
+        raise RefusedError(f"it holds tensors, and more of them within {', '.join(map(repr, within))}: name the place of yours with --key")
     if tensors:
         return _whole(tensors), [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
     for name in NESTED:
@@ -97,6 +115,11 @@ def tensors_in(found: Any, key: str = "") -> tuple[dict[str, Tensor], list[str]]
             inner, left_out = tensors_in(found[name])
             return inner, [*(str(other) for other in found if other != name), *left_out]
     raise RefusedError(f"it holds no tensors; name the place of them with --key, one of {', '.join(map(repr, list(found)[:20])) or 'none'}")
+
+
+def _holds_tensors(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else vars(value).values() if isinstance(value, Inert) else ()
+    return any(isinstance(each, Tensor) or _holds_tensors(each) for each in inside)
 
 
 def _of_module(module: Inert, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -166,9 +189,11 @@ def _limit(size: int) -> None:
         import resource
     except ImportError:  # not on Windows
         return
-    with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
-        used = int(stream.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 4 * size + ROOM,) * 2)
+    try:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 4 * size + ROOM,) * 2)
+    except OSError:  # not on macOS
+        pass
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (64 << 20),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -186,7 +211,7 @@ def _confine(source: Path, target: Path) -> None:
             writing = bool(set(str(mode or "")) & set("wax+")) or bool((flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             if writing or not os.path.realpath(os.fsdecode(place)).startswith(installed):
                 raise RefusedError(f"it tried to open {os.fsdecode(place)!r}")
-        elif event.startswith(BLOCKED) or event in CHANGING:
+        elif event.startswith(BLOCKED) or event.removeprefix("os.") in CHANGES:
             raise RefusedError(f"it tried {event}")
 
     sys.addaudithook(look)

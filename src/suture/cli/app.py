@@ -146,8 +146,9 @@ def convert(
     State dicts, trainers' checkpoints and whole pickled modules of open_clip, timm, transformers and the task-vectors code are read.
     """
     from suture.checkpoints import convert as convert_pickle
+    from suture.checkpoints.converting import pickles_of
 
-    with console.progress_stage("Converting", 1) as progress:
+    with console.progress_stage("Converting", len(pickles_of(source))) as progress:
         found = convert_pickle(source, out, key, replace=replace, progress=progress)
     if found.left_out:
         console.out.print(f"Left out, as no tensors: {', '.join(found.left_out)}", markup=False)

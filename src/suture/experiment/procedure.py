@@ -47,13 +47,13 @@ class Patient:
 
     @property
     def width(self) -> int:
-        """The width k of its representations, and of what its blocks hand on."""
+        """The width k of its representations."""
         return self.merged.width
 
     @property
-    def sites(self) -> int:
-        """How many places deep surgery corrects: behind every block, and at the end."""
-        return self.merged.blocks.depth + 1
+    def widths(self) -> int:
+        """The widths of all places that deep surgery corrects, behind every block and at the end, together."""
+        return sum(self.merged.widths)
 
 
 class ProcedureRecipe(Strict):
@@ -170,7 +170,7 @@ class DeepSolved(Procedure):
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs that pass a block, and of those of the refinement."""
-        looked_at = sum(-(-len(inputs) // PILOT) for inputs in patient.inputs.values()) if self.allots else 0
+        looked_at = sum(-(-len(own) // PILOT) for own in patient.inputs.values() if len(own) >= PILOT) if self.allots else 0
         solved = (patient.samples + looked_at) * (patient.merged.blocks.depth + 1)
         schedule = self.refining()
         return solved + (schedule.steps * schedule.batch_size * len(patient.inputs) if schedule else 0)

@@ -80,8 +80,7 @@ class ResidualSurgeryProcedure(DeepSolved):
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of all changes and of the shifts, and of a rank more of the corrections."""
-        width = patient.sites * patient.width
-        return self._residual_rank * _factors(patient) + width, 2 * width
+        return self._residual_rank * _factors(patient) + patient.widths, 2 * patient.widths
 
     def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
         """Return the procedure of the highest ranks that the budget allows; residuals get a share of it unless their rank is given."""

@@ -1,6 +1,6 @@
 """What every part of a recipe has in common."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, field_validator
 
@@ -33,6 +33,9 @@ Share = Annotated[float, PlainValidator(_share)]
 Amount = Annotated[int | float, PlainValidator(_amount)]
 """A whole number of samples, or a share of all."""
 
+SWITCHES = {"allot", "saved"}
+"""The keys that are true or false."""
+
 
 class Strict(BaseModel):
     """A part of a recipe: an unknown key is an error, and true is not the number 1."""
@@ -41,7 +44,7 @@ class Strict(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switch(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError(f"cannot be {str(value).lower()}")  # noqa: TRY004  pydantic takes ValueErrors
+    def _no_switch(cls, value: object, info: Any) -> object:
+        if isinstance(value, bool) and info.field_name not in SWITCHES:
+            raise ValueError(f"cannot be {str(value).lower()}")
         return value

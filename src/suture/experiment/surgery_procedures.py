@@ -91,7 +91,7 @@ class DeepClosedFormSurgery(DeepSolved):
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a correction with a shift at every site."""
-        return patient.sites * patient.width, 2 * patient.sites * patient.width
+        return patient.widths, 2 * patient.widths
 
     def told(self) -> str:
         """Tell the rank, and the steps after it."""
@@ -125,7 +125,7 @@ class DeepSurgery(Procedure):
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a module at every site."""
-        return 0, 2 * patient.sites * patient.width
+        return 0, 2 * patient.widths
 
     def told(self) -> str:
         """Tell the steps."""

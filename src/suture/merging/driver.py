@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
+from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
 from suture.errors import OutputError, UsageError
 from suture.merging.batch_norm import BatchNorm, check_variance, method_for
 from suture.merging.calibration import Calibration
@@ -73,6 +73,9 @@ def merge_to_folder(
     """
     check_experts(base, experts, any_dtype=dtype is not None)
     settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts], **(about or {})}
+    settings |= {"batch_norm": batch_norm, "dtype": None if dtype is None else str(dtype)}
+    if left_out := {str(expert.path): expert.left_out for expert in experts if isinstance(expert, AlignedExpert) and expert.left_out}:
+        settings["left_out"] = left_out
     inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
     files = [file for weights in (base, *experts) for file in weights.files]
     manifest = Manifest(inputs=inputs, settings=settings)

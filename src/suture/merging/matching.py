@@ -1,5 +1,6 @@
 """What must hold between a base and its experts before a single weight is merged."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from suture.checkpoints import TensorSpec, Weights
 from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
 
 LISTED = 8
+COUNT = re.compile(r"(^|\.)num_batches_tracked$")
 
 
 def check_experts(base: Weights, experts: Sequence[Weights], *, any_dtype: bool = False) -> None:
@@ -40,7 +42,12 @@ def check_finite(name: str, block: Tensor, base: Weights, experts: Sequence[Weig
 
 
 def check_buffer(name: str, base: Weights, experts: Sequence[Weights]) -> None:
-    """Raise :class:`IncompatibleExperts` when an integer or boolean tensor, which cannot be averaged, is not the same everywhere."""
+    """Raise :class:`IncompatibleExperts` when an integer or boolean tensor, which cannot be averaged, is not the same everywhere.
+
+    How many batches a norm has seen is the base's: no result depends on it.
+    """
+    if COUNT.search(name):
+        return
     for expert in experts:
         if name in expert and not torch.equal(base[name], expert[name]):
             raise IncompatibleExperts(

@@ -62,32 +62,37 @@ def fit_deep_closed_form(
             if allot and len(inputs) >= PILOT:
                 look = replace(settings, rank=MOST * settings.rank, shrinkages=max(settings.shrinkages, SHRINKAGES, key=len))
                 pilot = replace(fit, batches=list(merged.batches(inputs[::PILOT])), settings=look)
-                ranks = allotted([solution.gains for solution in pilot.solutions([look.rank] * len(ranks))], sum(ranks))
+                found = list(pilot.solutions([look.rank] * len(ranks)))
+                costs = [len(solution.regression.mu) for solution in found]
+                ranks = allotted([solution.gains for solution in found], settings.rank * sum(costs), costs)
             *blocks[task], final[task] = (solution.regression.correction() for solution in fit.solutions(ranks))
     return Surgery(final, blocks)
 
 
-def allotted(gains: Sequence[Float64[Tensor, " _"]], total: int) -> list[int]:
-    """Return the rank of every site, ``total`` in all, from what each of its components is worth, as a share of the variance there.
+def allotted(gains: Sequence[Float64[Tensor, " _"]], total: int, costs: Sequence[int] | None = None) -> list[int]:
+    """Return the rank of every site from what each of its components is worth, as a share of the variance there.
 
-    Components are taken in order, so a site's curve of cumulated gains is what counts: it is raised to its concave hull, whose slopes
-    are then taken from the steepest down. What no site has a use for is left.
+    A component of a site costs ``costs`` (1 without them), and all together at most ``total``. Components are taken in order, so a site's
+    curve of cumulated gains is what counts: it is raised to its concave hull, whose slopes, per cost, are then taken from the steepest
+    down. What no site has a use for is left.
 
-    >>> allotted([torch.tensor([0.5, 0.1, 0.0]), torch.tensor([0.0, 0.4, -0.1])], 3)
+    >>> allotted([torch.tensor([0.5, 0.1, 0.0]).double(), torch.tensor([0.0, 0.4, -0.1]).double()], 3)
     [1, 2]
     """
     steps: list[tuple[float, int, int]] = []
+    costs = costs or [1] * len(gains)
     for site, own in enumerate(gains):
         heights, end = [0.0, *own.cumsum(dim=0).tolist()], 0
         while end < len(own):
             slope, best = max(((heights[after] - heights[end]) / (after - end), after) for after in range(end + 1, len(heights)))
             if slope <= 0:
                 break
-            steps.append((slope, site, best - end))
+            steps.append((slope / costs[site], site, best - end))
             end = best
     ranks = [0] * len(gains)
     for _, site, size in sorted(steps, key=lambda step: (-step[0], step[1])):
-        ranks[site] += min(size, total - sum(ranks))
+        taken = min(size, total // costs[site])
+        ranks[site], total = ranks[site] + taken, total - taken * costs[site]
     return ranks
 
 
