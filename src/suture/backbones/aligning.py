@@ -33,7 +33,7 @@ def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
     if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (_described(base) and _described(expert)):
         return expert
     try:
-        return _aligned(base, expert, *(open_backbone(_folder(weights), weights) for weights in (base, expert)))
+        return _aligned(base, expert, *(open_backbone(weights.folder, weights) for weights in (base, expert)))
     except CheckpointError:  # it does not even fill its own model, or is of no family that is known
         return expert
 
@@ -62,9 +62,5 @@ def _alike(base: Checkpoint, expert: Checkpoint) -> bool:
     return ours == theirs
 
 
-def _folder(weights: Checkpoint) -> Path:
-    return weights.path if weights.path.is_dir() else weights.path.parent
-
-
 def _described(weights: Checkpoint) -> bool:
-    return (_folder(weights) / "config.json").is_file()
+    return (weights.folder / "config.json").is_file()

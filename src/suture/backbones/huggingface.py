@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -32,7 +33,7 @@ Own = TypeVar("Own", bound="HuggingFaceBackbone")
 
 
 @dataclass(frozen=True)
-class HuggingFaceBackbone:
+class HuggingFaceBackbone(ABC):
     """A network: its configuration, and what prepares its inputs, from ``folder``, its weights from ``weights``; loaded at first use.
 
     The representation, in float32, is what ``pooling`` says (:data:`suture.backbones.families.POOLINGS`); without, what is usual in its
@@ -50,24 +51,24 @@ class HuggingFaceBackbone:
     def open(cls: type[Own], folder: str | Path, pooling: Pooling | None = None, *settings: Any, **named: Any) -> Own:
         """Return the network of a folder with the folder's own weights."""
         weights = open_checkpoint(folder)
-        return cls(weights.path if weights.path.is_dir() else weights.path.parent, weights, pooling, *settings, **named)
+        return cls(weights.folder, weights, pooling, *settings, **named)
 
     @property
+    @abstractmethod
     def kind(self) -> Kind:
         """What it takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, inputs: Sequence[Any]) -> list[Any]:
         """Return what is kept of each input until it goes through the network."""
-        raise NotImplementedError
 
+    @abstractmethod
     def length(self, prepared: Any) -> int:
         """Return the length of a prepared input in tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collate(self, prepared: Sequence[Any]) -> Mapping[str, Tensor]:
         """Return prepared inputs as the network takes them, padded to one length."""
-        raise NotImplementedError
 
     @cached_property
     def config(self) -> Any:
@@ -231,9 +232,9 @@ class HuggingFaceBackbone:
         return [*found, self.blocks.leave(passage).shape[1]]
 
     @property
+    @abstractmethod
     def sample(self) -> Any:
         """Some input, whatever it is."""
-        raise NotImplementedError
 
 
 @contextmanager

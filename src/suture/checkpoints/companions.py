@@ -38,7 +38,7 @@ def copy_companions(source: Checkpoint, target: Path) -> None:
     Of sentence-transformers' module folders only ``config.json`` goes along. The companions of a single weights file are those of
     its folder, when that folder is a model's (it holds ``config.json``). Raises ``OSError`` as copying does.
     """
-    folder = source.path if source.path.is_dir() else source.path.parent
+    folder = source.folder
     if folder != source.path and not (folder / "config.json").is_file():
         return
     copy_files(folder, target)

@@ -72,6 +72,11 @@ class Checkpoint(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self)} tensors in {len(self.files)} file(s))"
 
+    @property
+    def folder(self) -> Path:
+        """Where configuration and the like lie: the model folder, or that of a single file."""
+        return self.path if self.path.is_dir() else self.path.parent
+
     @cached_property
     def specs(self) -> dict[str, TensorSpec]:
         """Shape and dtype of every tensor, from the headers."""

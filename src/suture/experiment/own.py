@@ -22,7 +22,7 @@ def given_head(entry: TaskRecipe, backbone: BackboneRecipe) -> Head | None:
     about = f"task {entry.name!r}"
     if entry.head.saved:
         file, weights = entry.expert, open_checkpoint(entry.expert)
-        head = saved_head(open_backbone(weights.path if weights.path.is_dir() else weights.path.parent, weights, backbone.pooling))
+        head = saved_head(open_backbone(weights.folder, weights, backbone.pooling))
     elif entry.head.file is not None:
         file = entry.head.file
         heads = load_heads(file)

@@ -64,7 +64,7 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     base = open_checkpoint(recipe.base)
     experts = {task.name: open_aligned(base, task.expert) for task in recipe.tasks}
     check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
-    folder = base.path if base.path.is_dir() else base.path.parent
+    folder = base.folder
     backbone = open_backbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
     given = {entry.name: given_head(entry, recipe.backbone) for entry in recipe.tasks}
     read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in recipe.tasks}
