@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adaptive import peak_memory
 from measuring import in_turns, quietness, report, seconds, table, verdict
-from suture.backbones import HuggingFaceBackbone
+from suture.backbones import Backbone
 from suture.checkpoints import open_checkpoint
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting, prepare
@@ -41,7 +41,7 @@ class Bench:
     """The suite with a merged model."""
 
     setting: Setting
-    merged: HuggingFaceBackbone
+    merged: Backbone
 
     @classmethod
     def at(cls, folder: Path) -> "Bench":
@@ -60,7 +60,7 @@ class Bench:
         split = next(each for each in self.setting.tasks if each.name == task).split("calibration")
         return list(split.inputs[start : start + count])
 
-    def expert(self, task: str) -> HuggingFaceBackbone:
+    def expert(self, task: str) -> Backbone:
         """Return a task's expert."""
         return self.setting.backbone(self.setting.experts[task])
 

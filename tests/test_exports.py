@@ -12,6 +12,7 @@ PUBLIC = {
     "ImageBackbone",
     "METHODS",
     "MergingMethod",
+    "Network",
     "Recipe",
     "Schedule",
     "Split",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from suture.backbones import (
         Head,
         ImageBackbone,
+        Network,
         TextBackbone,
         load_heads,
         open_aligned,
@@ -54,6 +55,7 @@ _HOMES = {
     "suture.backbones": (
         "Head",
         "ImageBackbone",
+        "Network",
         "TextBackbone",
         "load_heads",
         "open_aligned",
@@ -102,6 +104,7 @@ __all__ = [
     "Head",
     "ImageBackbone",
     "MergingMethod",
+    "Network",
     "Recipe",
     "Schedule",
     "Split",

@@ -1,6 +1,7 @@
 """Floor 2: backbones (inputs to representations), heads (representations to logits), and both with texts of several tasks."""
 
 from suture.backbones.aligning import open_aligned
+from suture.backbones.backbone import Backbone
 from suture.backbones.batching import batches_of_like_length
 from suture.backbones.blocks import Blocks, BlockwiseBackbone, Passage
 from suture.backbones.calibration import TaskCalibration
@@ -9,7 +10,8 @@ from suture.backbones.families import FAMILIES, POOLINGS, Family, Pooling
 from suture.backbones.heads import Head, load_heads, prototype_head, save_heads
 from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.images import ImageBackbone
-from suture.backbones.opening import Backbone, open_backbone
+from suture.backbones.networks import Network, NetworkBackbone
+from suture.backbones.opening import open_backbone
 from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone
 from suture.backbones.tokens import mean_of_real, on_tokens, rows_of, tokens_of
@@ -24,6 +26,8 @@ __all__ = [
     "Head",
     "HuggingFaceBackbone",
     "ImageBackbone",
+    "Network",
+    "NetworkBackbone",
     "Passage",
     "Pooling",
     "TaskCalibration",

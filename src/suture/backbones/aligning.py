@@ -2,9 +2,13 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-from suture.backbones.opening import Backbone, open_backbone
+from suture.backbones.backbone import Backbone
+from suture.backbones.networks import Network, NetworkBackbone
+from suture.backbones.open_clip_networks import OPEN_CLIP
+from suture.backbones.opening import open_backbone
 from suture.checkpoints import AlignedExpert, Checkpoint, Weights, open_expert
 from suture.errors import CheckpointError, SutureWarning
 
@@ -14,12 +18,10 @@ HEAD = re.compile(
 )
 """The names, on disk, of what libraries put behind a backbone."""
 
-CLIPS = {"clip", "clip_vision_model"}
-"""The types of one network, with and without its text tower."""
 BEHIND = re.compile(r"(^|\.)(pooler|visual_projection)\.")
 
 
-def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
+def open_aligned(base: Checkpoint, path: str | Path, network: str | Callable[[], Network] = "") -> Weights:
     """Open an expert of ``base`` (:func:`suture.checkpoints.open_expert`), in the base's layout where its own is another.
 
     The same network may be saved with a classifier, a language model's head or nothing behind it, and then its tensors' names differ
@@ -27,19 +29,21 @@ def open_aligned(base: Checkpoint, path: str | Path) -> Weights:
     representation reads is left: of the expert it is left out, with a :class:`SutureWarning` that names it, and of the base it stays. Only
     heads may be left out, by the names that libraries give them.
 
+    ``network`` is that of :func:`open_backbone`, for networks of one's own.
+
     Experts that hold other tensors for another reason come back as they are, for whoever compares them with the base to refuse.
     """
     expert = open_expert(base, path)
-    if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (_described(base) and _described(expert)):
+    if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (network or (_described(base) and _described(expert))):
         return expert
     try:
-        return _aligned(base, expert, *(open_backbone(weights.folder, weights) for weights in (base, expert)))
+        return _aligned(base, expert, *(open_backbone(weights.folder, weights, network=network) for weights in (base, expert)))
     except CheckpointError:  # it does not even fill its own model, or is of no family that is known
         return expert
 
 
 def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backbone) -> Weights:
-    if ours.config.model_type != theirs.config.model_type and not {ours.config.model_type, theirs.config.model_type} <= CLIPS:
+    if ours.architecture != theirs.architecture:
         return expert
     # Poolers and CLIP's projection stand behind the last block, and are not saved by every class. A pooler that is not the expert's is
     # refused where representations are made by it; a projection that was not trained along is the base's.
@@ -47,7 +51,7 @@ def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backb
         return expert
     aligned = AlignedExpert(base, expert, {source: theirs.names[name] for name, source in ours.names.items() if name in theirs.names})
     poolers = any("pooler" in name for name in base)
-    if not all(HEAD.search(name) or ("pooler" in name and not poolers) for name in aligned.left_out):
+    if not all(_is_head(name, theirs) or ("pooler" in name and not poolers) for name in aligned.left_out):
         return expert
     if aligned.left_out:
         told = ", ".join(aligned.left_out)
@@ -57,10 +61,16 @@ def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backb
     return aligned
 
 
+def _is_head(name: str, network: Backbone) -> bool:
+    """Say whether a tensor, by its name on disk, stands behind the representation."""
+    own = network.network.classifier if isinstance(network, NetworkBackbone) else ""
+    return bool(HEAD.search(name)) or (own != "" and name.startswith(f"{own}."))
+
+
 def _alike(base: Checkpoint, expert: Checkpoint) -> bool:
     ours, theirs = ({name: spec.shape for name, spec in own.specs.items() if spec.dtype.is_floating_point} for own in (base, expert))
     return ours == theirs
 
 
 def _described(weights: Checkpoint) -> bool:
-    return (weights.folder / "config.json").is_file()
+    return any((weights.folder / name).is_file() for name in ("config.json", OPEN_CLIP))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suture.backbones.backbone import Backbone
 from suture.backbones.batching import batches_of_like_length
 from suture.backbones.heads import Head
-from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.precision import in_precision
 from suture.backbones.walk import BlockWalk, real_tokens, stages_of, watched
 from suture.errors import DataError
@@ -31,7 +31,7 @@ class TaskCalibration:
     Raises :class:`DataError` for a task without inputs or without a head.
     """
 
-    backbone: HuggingFaceBackbone
+    backbone: Backbone
     inputs: Mapping[str, Sequence[Any]]
     heads: Mapping[str, Head]
     precision: torch.dtype = torch.float32

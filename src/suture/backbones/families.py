@@ -7,12 +7,14 @@ members of their longest list of modules, their representation the mean token, o
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from suture.backbones.tokens import mean_of_real, tokens_of
+from suture.errors import UnsupportedFormat
 
 Pooling = Literal["mean", "cls", "last", "cls_mean", "pooler", "projection"]
 """How a representation is made of what a network answers; see :data:`POOLINGS`."""
@@ -54,6 +56,9 @@ class Family:
 
 IMAGE = "pixel_values"
 """What networks that take images call their input."""
+
+CLIPS = {"clip", "clip_vision_model"}
+"""The types of one network, with and without its text tower."""
 
 CLIP = Family("CLIP", "image", "projection", "CLIPVisionModelWithProjection", "vision_config")
 
@@ -110,22 +115,30 @@ def family_of(config: Any) -> Family | None:
     return DECODER if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING else OTHER
 
 
-def block_names(model: nn.Module, family: Family = OTHER) -> list[list[str]]:
-    """Return the names of the modules of a network's blocks, in forward order.
+def unknown_family(folder: Path, config: Any, kind: Kind | None = None) -> UnsupportedFormat:
+    """Return the error for a model of a family that is not known, or that does not take what it is given."""
+    known = ", ".join(sorted(name for name, own in FAMILIES.items() if kind in {None, own.kind}))
+    what = f"take no {kind}s that Suture knows how to represent" if kind else "are not known"
+    others = "" if kind == "image" else " and other text encoders"
+    return UnsupportedFormat(f"{folder}: models of type {config.model_type!r} {what}; known are {known}{others}")
+
+
+def block_names(model: nn.Module, blocks: str = "", leads: str = "") -> list[list[str]]:
+    """Return the names of the modules of a network's blocks, in forward order: those of patterns, as a family's, else its longest list.
 
     >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "head": nn.Linear(2, 1)}))
     [['layers.0'], ['layers.1']]
     """
-    if not family.blocks:
+    if not blocks:
         lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
         name, longest = max(lists, key=lambda item: len(item[1]), default=("", nn.ModuleList()))
         return [[f"{name}.{number}"] for number in range(len(longest))]
     found, leading = list[list[str]](), list[str]()
     for name, _ in model.named_modules():
-        if re.fullmatch(family.blocks, name):
+        if re.fullmatch(blocks, name):
             found.append([*leading, name])
             leading.clear()
-        elif family.leads and re.fullmatch(family.leads, name):
+        elif leads and re.fullmatch(leads, name):
             leading.append(name)
     return found
 

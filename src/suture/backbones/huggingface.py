@@ -3,8 +3,7 @@
 import hashlib
 import json
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -14,37 +13,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from suture.backbones.batching import TOKENS_PER_BATCH, batches_of_like_length
-from suture.backbones.blocks import Blocks
-from suture.backbones.families import FAMILIES, Family, Kind, Pooling, block_names, family_of, pooled
-from suture.checkpoints import AlignedExpert, Weights, open_checkpoint, sha256_of
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError, IncompatibleExperts, UnsupportedFormat
+from suture.backbones.backbone import Backbone
+from suture.backbones.families import CLIPS, FAMILIES, Family, Pooling, block_names, family_of, pooled, unknown_family
+from suture.checkpoints import AlignedExpert, open_checkpoint, sha256_of
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError
 
 COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece|processor_config\.json$")
 """Files beside the weights that decide what an input becomes: configuration, and everything a tokenizer or image processor reads."""
-
-MARKS = 1000
-"""The first number that marks a tensor: none that a library starts parameters at."""
 
 Own = TypeVar("Own", bound="HuggingFaceBackbone")
 
 
 @dataclass(frozen=True)
-class HuggingFaceBackbone(ABC):
-    """A network: its configuration, and what prepares its inputs, from ``folder``, its weights from ``weights``; loaded at first use.
+class HuggingFaceBackbone(Backbone):
+    """A network of transformers, as :class:`Backbone` says; ``folder`` holds ``config.json`` and what prepares inputs.
 
     The representation, in float32, is what ``pooling`` says (:data:`suture.backbones.families.POOLINGS`); without, what is usual in its
     family.
 
-    Raises :class:`CheckpointNotFound` when the folder lacks a file, :class:`UnsupportedFormat` for a family that is not known, and
-    :class:`IncompatibleExperts` when the weights do not fill the model: nothing is ever left at a random start.
+    Raises :class:`CheckpointNotFound` when the folder lacks a file, :class:`UnsupportedFormat` for a family that is not known.
     """
 
-    folder: Path
-    weights: Weights
     pooling: Pooling | None = None
 
     @classmethod
@@ -53,23 +45,6 @@ class HuggingFaceBackbone(ABC):
         weights = open_checkpoint(folder)
         return cls(weights.folder, weights, pooling, *settings, **named)
 
-    @property
-    @abstractmethod
-    def kind(self) -> Kind:
-        """What it takes."""
-
-    @abstractmethod
-    def prepare(self, inputs: Sequence[Any]) -> list[Any]:
-        """Return what is kept of each input until it goes through the network."""
-
-    @abstractmethod
-    def length(self, prepared: Any) -> int:
-        """Return the length of a prepared input in tokens."""
-
-    @abstractmethod
-    def collate(self, prepared: Sequence[Any]) -> Mapping[str, Tensor]:
-        """Return prepared inputs as the network takes them, padded to one length."""
-
     @cached_property
     def config(self) -> Any:
         """The configuration of the folder."""
@@ -77,16 +52,17 @@ class HuggingFaceBackbone(ABC):
 
         return from_folder(AutoConfig, self.folder)
 
+    @property
+    def architecture(self) -> str:
+        """The type of model that the configuration names; CLIP is one network with and without its text tower."""
+        return "clip" if self.config.model_type in CLIPS else str(self.config.model_type)
+
     @cached_property
     def family(self) -> Family:
         """The family of the network; raises :class:`UnsupportedFormat` where it is not known, or takes something else."""
         family = family_of(self.config)
         if family is None or family.kind != self.kind:
-            known = ", ".join(sorted(name for name, own in FAMILIES.items() if own.kind == self.kind))
-            raise UnsupportedFormat(
-                f"{self.folder}: models of type {self.config.model_type!r} take no {self.kind}s that Suture knows how to represent; "
-                f"it knows {known}" + (" and other text encoders" if self.kind == "text" else "")
-            )
+            raise unknown_family(self.folder, self.config, self.kind)
         return family
 
     @property
@@ -107,45 +83,41 @@ class HuggingFaceBackbone(ABC):
         """Return the settings of its own that decide the representations."""
         return []
 
-    @cached_property
-    def model(self) -> torch.nn.Module:
-        """The network, in evaluation mode, float32, its parameters frozen."""
-        model, info = self._load(dict(self.weights))
-        # Networks bring poolers that not every checkpoint has; they matter only where they are used.
-        unused = "pooler" if self.pooled_by != "pooler" else None
-        missing = sorted(name for name in info["missing_keys"] if unused is None or unused not in name)
-        if unused is None and isinstance(self.weights, AlignedExpert):
-            missing += [source for name, source in self.names.items() if "pooler" in name and source not in self.weights.names]
-        if missing or info["mismatched_keys"]:
-            wrong = ", ".join([*missing, *(str(key) for key in info["mismatched_keys"])])
-            raise IncompatibleExperts(f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {wrong}")
-        return model
+    @property
+    def classifier(self) -> str:
+        """The name on disk of the linear layer of the library's classifiers of its family, which takes its representations.
 
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """The name on disk of each of the model's tensors, by its name in the model; those that are not on disk are left out.
-
-        Tensors are parameters, and the statistics of norms over batches, which merging changes as well.
-
-        Libraries rename on loading, so the mapping is not guessed from the names but seen: a model is filled with tensors that each
-        hold a number of their own. Raises :class:`UnsupportedFormat` when the library joins tensors or cuts them.
+        Raises :class:`DataError` where those are more than one linear layer, or take other representations.
         """
-        on_disk = [name for name, spec in self.weights.specs.items() if spec.dtype.is_floating_point]
-        marks = {name: torch.tensor(float(mark)).expand(self.weights.specs[name].shape) for mark, name in enumerate(on_disk, MARKS)}
-        model, info = self._load(marks)
-        names = {}
-        saved = model.state_dict(keep_vars=True)
-        for name, tensor in saved.items():
-            if name not in info["missing_keys"] and tensor.numel() and tensor.is_floating_point():
-                mark = int(tensor.flatten()[0]) - MARKS
-                source = on_disk[mark] if 0 <= mark < len(on_disk) else None
-                if source is None or tensor.shape != marks[source].shape or bool((tensor != mark + MARKS).any()):
-                    raise UnsupportedFormat(f"{self.weights.path}: {name!r} of the model is not one tensor on disk")
-                names[name] = source
-        return names
+        if not self.family.classifier:
+            known = ", ".join(sorted(name for name, own in FAMILIES.items() if own.classifier))
+            raise DataError(
+                f"{self.weights.path}: classifiers of type {self.config.model_type!r} are no linear layers; those of {known} are"
+            )
+        if self.pooled_by != self.family.classified_by:
+            raise DataError(
+                f"{self.weights.path}: the classifier takes the representation {self.family.classified_by!r}, not {self.pooled_by!r}; "
+                f"set backbone.pooling: {self.family.classified_by}"
+            )
+        return self.family.classifier
 
-    def _load(self, tensors: dict[str, Tensor]) -> tuple[torch.nn.Module, dict[str, Any]]:
-        """Return the model that the configuration describes, filled with tensors, and what the library says of their names."""
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that the configuration gives to the classes, where it gives any."""
+        named = {int(place): str(title) for place, title in self.config.id2label.items()}
+        told = any(title != f"LABEL_{place}" for place, title in named.items())
+        return tuple(named[place] for place in sorted(named)) if told else ()
+
+    def _lacking(self, missing: set[str]) -> list[str]:
+        # Networks bring poolers that not every checkpoint has; they matter only where they are used.
+        if self.pooled_by != "pooler":
+            return sorted(name for name in missing if "pooler" not in name)
+        if isinstance(self.weights, AlignedExpert):
+            own = self.weights.names
+            missing = {*missing, *(source for name, source in self.names.items() if "pooler" in name and source not in own)}
+        return sorted(missing)
+
+    def _load(self, tensors: dict[str, Tensor]) -> tuple[nn.Module, set[str]]:
         import transformers
 
         config = self.config
@@ -158,11 +130,10 @@ class HuggingFaceBackbone(ABC):
             try:
                 model, info = loader.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True)
             except RuntimeError as error:  # tensors of other shapes than the configuration says
-                told = " ".join(str(error).split())
-                raise IncompatibleExperts(
-                    f"{self.weights.path} does not fill the model that {self.folder / 'config.json'} describes: {told}"
-                ) from error
-        return model.eval().requires_grad_(False), info
+                raise self._unfilled(" ".join(str(error).split())) from error
+        if info["mismatched_keys"]:
+            raise self._unfilled(", ".join(str(key) for key in info["mismatched_keys"]))
+        return model.eval().requires_grad_(False), set(info["missing_keys"])
 
     def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
         """Return the representations of a batch; ``stand_ins`` replace parameters, by their names in the model."""
@@ -172,69 +143,7 @@ class HuggingFaceBackbone(ABC):
     @cached_property
     def block_names(self) -> list[list[str]]:
         """The names of the modules of its blocks, in forward order."""
-        return block_names(self.model, self.family)
-
-    @cached_property
-    def blocks(self) -> Blocks:
-        """The blocks, to be run one by one; raises :class:`UnsupportedFormat` for a model without a list of blocks."""
-        if not self.block_names:
-            raise UnsupportedFormat(f"{self.folder}: {type(self.model).__name__} has no list of blocks")
-        return Blocks([[self.model.get_submodule(name) for name in names] for names in self.block_names], self.pooled)
-
-    def batches(self, inputs: Sequence[Any]) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
-        """Cut inputs into batches of like length: the places of the inputs in each, and what the network takes."""
-        prepared = self.prepare(inputs)
-        for places in batches_of_like_length([self.length(each) for each in prepared], TOKENS_PER_BATCH):
-            yield places, self.collate([prepared[place] for place in places])
-
-    def represent(self, prepared: Sequence[Any], weights: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
-        """Return the representations of prepared inputs, one forward pass.
-
-        ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
-        """
-        given = weights or {}
-        stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
-        return self.pooled(self.collate(prepared), stand_ins)
-
-    def real(self, batch: Mapping[str, Tensor]) -> Bool[Tensor, "n tokens"] | None:
-        """Return which tokens of a batch are real; None where there is no mask, as with images."""
-        mask = batch.get("attention_mask")
-        return None if mask is None else mask.bool()
-
-    def corrected(self, batch: Mapping[str, Tensor], corrections: Sequence[Callable[[Tensor], Tensor]]) -> Float[Tensor, "n k"]:
-        """Return the representations of a batch, with a correction after every block; gradients flow.
-
-        Raises :class:`DataError` unless there is one correction for every block.
-        """
-        if len(corrections) != self.blocks.depth:
-            raise DataError(f"{self.blocks.depth} blocks take as many corrections, not {len(corrections)}")
-        passage = self.blocks.enter(batch)
-        for number, correct in enumerate(corrections):
-            passage = self.blocks.step(number, passage).corrected(correct)
-        return self.blocks.leave(passage)
-
-    @cached_property
-    @torch.no_grad()
-    def width(self) -> int:
-        """The width k of the representations."""
-        ((_, batch),) = self.batches([self.sample])
-        return self.pooled(batch).shape[1]
-
-    @cached_property
-    @torch.no_grad()
-    def widths(self) -> list[int]:
-        """The width of what comes out of every block, and of the representation."""
-        ((_, batch),) = self.batches([self.sample])
-        passage, found = self.blocks.enter(batch), list[int]()
-        for number in range(self.blocks.depth):
-            passage = self.blocks.step(number, passage)
-            found.append(passage.tokens.shape[-1])
-        return [*found, self.blocks.leave(passage).shape[1]]
-
-    @property
-    @abstractmethod
-    def sample(self) -> Any:
-        """Some input, whatever it is."""
+        return block_names(self.model, self.family.blocks, self.family.leads)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suture.backbones.backbone import Backbone
 from suture.backbones.blocks import Passage
-from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.precision import in_precision
 from suture.errors import UnsupportedFormat
 
@@ -27,7 +27,7 @@ class BlockWalk:
     Memory: one batch, and the prepared inputs. What the batches have come to lies in ``folder``, a file each.
     """
 
-    backbone: HuggingFaceBackbone
+    backbone: Backbone
     precision: torch.dtype
     folder: Path
     number: int = field(default=0, init=False)
@@ -108,7 +108,7 @@ class BlockWalk:
                 parameter.data = data
 
 
-def stages_of(backbone: HuggingFaceBackbone, prepared: Any) -> list[list[list[tuple[str, str | None]]]]:
+def stages_of(backbone: Backbone, prepared: Any) -> list[list[list[tuple[str, str | None]]]]:
     """Return the linear layers and norms, weight and bias, block by block, as they run; those that one tensor enters stand together."""
     biases = {source: backbone.names.get(f"{name.removesuffix('.weight')}.bias") for name, source in backbone.names.items()}
     found: list[list[list[tuple[str, str | None]]]] = []
@@ -130,7 +130,7 @@ def stages_of(backbone: HuggingFaceBackbone, prepared: Any) -> list[list[list[tu
     return found
 
 
-def layers_within(backbone: HuggingFaceBackbone, number: int) -> dict[str, nn.Module]:
+def layers_within(backbone: Backbone, number: int) -> dict[str, nn.Module]:
     """Return the linear layers and norms of a block whose weights are on disk, by the names of those."""
     names, model = backbone.names, backbone.model
     inner = [pair for block in backbone.block_names[number] for pair in model.get_submodule(block).named_modules(prefix=block)]

@@ -12,6 +12,7 @@ from suture.checkpoints.writing import write_text
 
 FILES = (
     "config*.json",
+    "open_clip_config.json",
     "generation_config.json",
     "tokenizer*.json",
     "tokenizer.model",
@@ -36,10 +37,10 @@ def copy_companions(source: Checkpoint, target: Path) -> None:
     """Copy the files that a model needs beside its weights; the index of shards goes last.
 
     Of sentence-transformers' module folders only ``config.json`` goes along. The companions of a single weights file are those of
-    its folder, when that folder is a model's (it holds ``config.json``). Raises ``OSError`` as copying does.
+    its folder, when that folder is a model's (it holds a configuration). Raises ``OSError`` as copying does.
     """
     folder = source.folder
-    if folder != source.path and not (folder / "config.json").is_file():
+    if folder != source.path and not any((folder / name).is_file() for name in ("config.json", "open_clip_config.json")):
         return
     copy_files(folder, target)
     if len(source.files) > 1:

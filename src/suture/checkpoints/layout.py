@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from suture.checkpoints.companions import copy_companions
-from suture.checkpoints.reading import SINGLE, Checkpoint, TensorSpec
+from suture.checkpoints.reading import OPEN_CLIP_WEIGHTS, SINGLE, Checkpoint, TensorSpec
 from suture.checkpoints.writing import write_safetensors
 
 
@@ -22,7 +22,7 @@ def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tens
     digests = {}
     for file, own in groupby(tensors, key=lambda item: base.file_of[item[0]]):
         specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
-        target = file.name if len(base.files) > 1 else SINGLE
+        target = file.name if len(base.files) > 1 or file.name == OPEN_CLIP_WEIGHTS else SINGLE
         digests[target] = write_safetensors(folder / target, specs, own)
     copy_companions(base, folder)
     return digests

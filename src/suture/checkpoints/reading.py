@@ -19,6 +19,7 @@ from suture.checkpoints.hub import local_copy
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 DTYPES = {
@@ -128,8 +129,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointNotFound(f"{path}: no such file or folder; expected a safetensors file or a model folder")
     if (path / INDEX).is_file():
         return Checkpoint(path, _shards(path / INDEX))
-    if (path / SINGLE).is_file():
-        return Checkpoint(path, [path / SINGLE])
+    for single in (SINGLE, OPEN_CLIP_WEIGHTS):
+        if (path / single).is_file():
+            return Checkpoint(path, [path / single])
     refuse_pickles(path)
     raise CheckpointNotFound(f"{path}: neither {SINGLE} nor {INDEX} in this folder")
 

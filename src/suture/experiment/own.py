@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from suture.backbones import Head, load_heads, open_backbone, saved_head
+from suture.backbones import Head, load_heads, saved_head
 from suture.checkpoints import open_checkpoint
 from suture.errors import DataError
 from suture.experiment.recipe import BackboneRecipe, TaskRecipe
@@ -22,7 +22,7 @@ def given_head(entry: TaskRecipe, backbone: BackboneRecipe) -> Head | None:
     about = f"task {entry.name!r}"
     if entry.head.saved:
         file, weights = entry.expert, open_checkpoint(entry.expert)
-        head = saved_head(open_backbone(weights.folder, weights, backbone.pooling))
+        head = saved_head(backbone.open(weights.folder, weights))
     elif entry.head.file is not None:
         file = entry.head.file
         heads = load_heads(file)

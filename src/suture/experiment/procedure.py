@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, model_serializer, model_validator
 
-from suture.backbones import HuggingFaceBackbone
+from suture.backbones import Backbone
 from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation, Schedule
@@ -25,8 +25,8 @@ class Patient:
     """What a procedure may look at: each task's calibration inputs, and both networks."""
 
     inputs: Mapping[str, Sequence[Any]]
-    merged: HuggingFaceBackbone
-    expert_of: Callable[[str], HuggingFaceBackbone]
+    merged: Backbone
+    expert_of: Callable[[str], Backbone]
     pairs_of: Callable[[], Mapping[str, Pair]]
     precision: torch.dtype
 

@@ -17,7 +17,7 @@ def settings_of(setting: Setting, recipe: Recipe) -> dict[str, Any]:
     """Return the recipe, and what it came to: the backbone's and heads' settings, and the samples of each task and split."""
     return {
         "recipe": recipe.model_dump(mode="json"),
-        "backbone": {"pooling": setting.pooling, "max_length": setting.max_length},
+        "backbone": setting.network.model_dump(),
         "head_scale": {task: head.scale if head.bias is None else None for task, head in setting.heads.items()},
         "data": {task.name: {name: _identity(split) for name, split in task.splits.items()} for task in setting.tasks},
     }

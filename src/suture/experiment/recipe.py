@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from suture.backbones import Pooling
-from suture.checkpoints import on_hub
+from suture.backbones import Backbone, Pooling, open_backbone
+from suture.checkpoints import Weights, on_hub
 from suture.errors import InvalidRecipe, UsageError
 from suture.evaluation import AVERAGE
 from suture.experiment.best import BestProcedure
@@ -71,6 +71,12 @@ class BackboneRecipe(Strict):
     """Without one, what is usual in the network's family."""
     max_length: int = Field(128, ge=1)
     """Of texts, in tokens."""
+    network: str = Field("", pattern=r"^([\w.]+:\w+)?$")
+    """For networks of one's own: the place of a function that returns a :class:`suture.Network`, ``package.module:function``."""
+
+    def open(self, folder: Path, weights: Weights) -> Backbone:
+        """Return the network of a folder with these weights."""
+        return open_backbone(folder, weights, self.pooling, self.max_length, self.network)
 
 
 class HeadRecipe(Strict):

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suture.backbones import Backbone, Head, Pooling, open_aligned, open_backbone, prototype_head
+from suture.backbones import Backbone, Head, open_aligned, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint
 from suture.experiment.own import SUPPORT, given_head, read_task
-from suture.experiment.recipe import Recipe
+from suture.experiment.recipe import BackboneRecipe, Recipe
 from suture.experiment.sources import sourced
 from suture.merging.matching import check_experts
 from suture.representation import encode_cached
@@ -26,13 +26,12 @@ class Setting:
     experts: Mapping[str, Weights]
     tasks: Sequence[Task]
     heads: Mapping[str, Head]
-    pooling: Pooling
-    max_length: int
-    """Of texts, in tokens."""
+    network: BackboneRecipe
+    """How all weights are opened as networks."""
 
     def backbone(self, weights: Weights) -> Backbone:
         """Return the network with other weights in it."""
-        return open_backbone(self.folder, weights, self.pooling, self.max_length)
+        return self.network.open(self.folder, weights)
 
 
 def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | None = None, *, any_dtype: bool = False) -> Setting:
@@ -53,25 +52,27 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
     check_experts(base, [*experts.values(), *also])
     tasks = [_shortened(task, recipe) for task in sourced(suite.tasks, recipe.calibration)]
-    backbone = open_backbone(base.path, base, "mean", suite.max_length)
+    network = BackboneRecipe.model_validate({"pooling": suite.pooling, "max_length": suite.max_length, "network": suite.network})
+    backbone = network.open(base.path, base)
     heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
     name = recipe.name or suite.name
-    return Setting(name, suite.family, base, base.path, experts, tasks, heads, backbone.pooled_by, suite.max_length)
+    return Setting(name, suite.family, base, base.path, experts, tasks, heads, network)
 
 
 def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
     assert recipe.base is not None  # noqa: S101  the recipe was checked
     base = open_checkpoint(recipe.base)
-    experts = {task.name: open_aligned(base, task.expert) for task in recipe.tasks}
+    experts = {task.name: open_aligned(base, task.expert, recipe.backbone.network) for task in recipe.tasks}
     check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
     folder = base.folder
-    backbone = open_backbone(folder, base, recipe.backbone.pooling, recipe.backbone.max_length)
+    backbone = recipe.backbone.open(folder, base)
+    network = recipe.backbone.model_copy(update={"pooling": backbone.pooled_by})
     given = {entry.name: given_head(entry, recipe.backbone) for entry in recipe.tasks}
     read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in recipe.tasks}
     heads = {entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
-    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, backbone.pooled_by, recipe.backbone.max_length)
+    return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, network)
 
 
 def _prototypes(task: Task, backbone: Backbone, scale: float) -> Head:

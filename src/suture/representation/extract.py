@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suture.backbones import HuggingFaceBackbone
+from suture.backbones import Backbone
 from suture.checkpoints import cache_folder
 from suture.errors import DataError, SutureWarning
 from suture.inputs import Input, identities
@@ -22,7 +22,7 @@ from suture.types import Progress, no_progress
 
 
 def encode(
-    backbone: HuggingFaceBackbone,
+    backbone: Backbone,
     inputs: Sequence[Input],
     progress: Progress = no_progress,
     corrections: Sequence[Callable[[Tensor], Tensor]] = (),
@@ -46,7 +46,7 @@ def encode(
 
 
 def encode_cached(
-    backbone: HuggingFaceBackbone, inputs: Sequence[Input], progress: Progress = no_progress, folder: Path | None = None
+    backbone: Backbone, inputs: Sequence[Input], progress: Progress = no_progress, folder: Path | None = None
 ) -> Float[Tensor, "n k"]:
     """Return :func:`encode`'s result, from the cache when the same weights have met the same inputs before.
 

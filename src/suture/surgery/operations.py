@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from suture.backbones import HuggingFaceBackbone
+from suture.backbones import Backbone
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import CorruptCheckpoint, IncompatibleExperts
 from suture.representation import encode
@@ -33,7 +33,7 @@ def parts_of(operation: Operation) -> tuple[Residuals | None, Surgery | None]:
 
 
 def represent(
-    operation: Operation, merged: HuggingFaceBackbone, task: str, inputs: Sequence[Any], progress: Progress = no_progress
+    operation: Operation, merged: Backbone, task: str, inputs: Sequence[Any], progress: Progress = no_progress
 ) -> Float[Tensor, "n k"]:
     """Return the representations of a task's inputs after an operation on the merged backbone. ``progress`` counts inputs.
 

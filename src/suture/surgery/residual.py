@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from suture.backbones import HuggingFaceBackbone
+from suture.backbones import Backbone
 from suture.checkpoints import Checkpoint
 from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName, UnsupportedFormat
 from suture.surgery.threads import one_thread
@@ -160,7 +160,7 @@ def digest_of(changes: Mapping[str, Change]) -> str:
     return total.hexdigest()
 
 
-def tensors_of_blocks(backbone: HuggingFaceBackbone) -> list[str]:
+def tensors_of_blocks(backbone: Backbone) -> list[str]:
     """Return the names on disk of all tensors of an encoder's blocks; embeddings, and what stands after the blocks, are not among them."""
     blocks = tuple(f"{name}." for names in backbone.block_names for name in names)
     return [source for name, source in backbone.names.items() if name.startswith(blocks)]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from suture.backbones import HuggingFaceBackbone, batches_of_like_length
+from suture.backbones import Backbone, batches_of_like_length
 from suture.backbones.calibration import TOKENS_PER_BATCH
 from suture.backbones.walk import BlockWalk, stages_of
 from suture.checkpoints import Weights
@@ -40,8 +40,8 @@ NOTHING = 1e-12
 @torch.no_grad()
 def calibrated_residuals(
     calibration: Mapping[str, Sequence[Any]],
-    merged: HuggingFaceBackbone,
-    expert_of: Callable[[str], HuggingFaceBackbone],
+    merged: Backbone,
+    expert_of: Callable[[str], Backbone],
     rank: int,
     shrinkage: int | float = SHRINKAGE,
     scratch: Path | None = None,
@@ -83,7 +83,7 @@ def calibrated_residuals(
 
 
 def _entering(
-    expert: HuggingFaceBackbone, inputs: Sequence[Any], folder: Path, progress: Progress
+    expert: Backbone, inputs: Sequence[Any], folder: Path, progress: Progress
 ) -> Iterator[tuple[list[tuple[str, str | None]], Iterator[Tensor]]]:
     """Yield the linear layers that see one tensor, weight and bias by their names on disk, and what enters them, in forward order."""
     prepared = expert.prepare(inputs)

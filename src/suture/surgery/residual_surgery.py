@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from suture.backbones import HuggingFaceBackbone
+from suture.backbones import Backbone
 from suture.errors import DataError, UnsupportedFormat
 from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
@@ -53,8 +53,8 @@ class ResidualSurgery:
 
 def fit_residual_surgery(
     calibration: Mapping[str, Sequence[Any]],
-    merged: HuggingFaceBackbone,
-    expert_of: Callable[[str], HuggingFaceBackbone],
+    merged: Backbone,
+    expert_of: Callable[[str], Backbone],
     residual_rank: int,
     settings: ClosedForm,
     schedule: Schedule | None = None,
@@ -119,7 +119,7 @@ class _Added(nn.Module):
         return LowRank(self.left.detach().clone(), self.right.detach().clone())
 
 
-def linear_layers(network: HuggingFaceBackbone) -> dict[str, nn.Linear]:
+def linear_layers(network: Backbone) -> dict[str, nn.Linear]:
     """Return the linear layers of a network's blocks, by the names of their matrices on disk.
 
     Raises :class:`UnsupportedFormat` when there is none.

@@ -28,8 +28,12 @@ class Suite:
     base: Checkpoint
     experts: Mapping[str, Path]
     tasks: Sequence[Task]
-    max_length: int
     head_scale: float
+    pooling: str | None = None
+    """What represents an input, where the network is one of transformers."""
+    max_length: int = 128
+    network: str = ""
+    """The place of the function that makes the network, where it is none of a library that Suture knows."""
 
 
 def read_tasks(folder: Path) -> list[Task]:

@@ -38,4 +38,4 @@ def load(progress: Progress = no_progress) -> Suite:
     tasks, base = read_tasks(HERE / "data"), open_base()
     packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
     experts = unpack_experts("nlp8", packed, base, progress)
-    return Suite("nlp8", FAMILY, base, experts, tasks, MAX_LENGTH, HEAD_SCALE)
+    return Suite("nlp8", FAMILY, base, experts, tasks, HEAD_SCALE, "mean", MAX_LENGTH)

@@ -1,0 +1,181 @@
+"""Plain modules as backbones: anything that takes a tensor of inputs and can be asked for representations."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import version
+from operator import call
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from suture.backbones.backbone import Backbone
+from suture.backbones.batching import TOKENS_PER_BATCH
+from suture.backbones.families import Kind, block_names
+from suture.errors import DataError
+from suture.inputs import Input, opened_image
+
+INPUTS = "inputs"
+"""What a batch for a plain module is called."""
+
+LENGTH = TOKENS_PER_BATCH // 32
+"""What an input counts for in a batch, in tokens: so that 32 of them go together."""
+
+PREFIXES = ("", "model.", "module.", "module.model.")
+"""What trainers put before the names of a network's tensors."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A plain module, and what Suture must know of it to use it as a backbone.
+
+    >>> linear = Network(nn.Linear(4, 2), transform=lambda text: torch.ones(4) * len(text), kind="text")
+    >>> linear.represent(linear.model, linear.transform("ab")[None]).shape
+    torch.Size([1, 2])
+    """
+
+    model: nn.Module
+    """With any weights: those of checkpoints are put in by name."""
+    transform: Callable[[Any], Tensor]
+    """Makes of one input (an image comes as one of Pillow, in RGB) a tensor; tensors of several inputs are stacked, so of one shape."""
+    represent: Callable[[Any, Tensor], Tensor] = call
+    """Takes the model and stacked inputs to representations, shape (n, k); without, what the model itself answers."""
+    blocks: str = ""
+    """A pattern of the names of the modules that are its blocks, in forward order; without, the members of its longest ``ModuleList``."""
+    leads: str = ""
+    """A pattern of modules that run before the block which follows them, as what reduces maps between two stages."""
+    kind: Kind = "image"
+    classifier: str = ""
+    """The name on disk of a linear layer that takes the representation, if checkpoints have one."""
+    classes: tuple[str, ...] = ()
+    """The names of its classes."""
+    identity: tuple[str, ...] = ()
+    """What decides the representations beside module and weights: settings of the transform, versions of libraries."""
+
+
+@dataclass(frozen=True)
+class NetworkBackbone(Backbone):
+    """A backbone made of a plain module: ``make`` returns a fresh one, ``name`` says which it is."""
+
+    make: Callable[[], Network]
+    name: str
+
+    @cached_property
+    def network(self) -> Network:
+        """The module with weights of no meaning, and what belongs to it."""
+        return self._fresh()
+
+    def _fresh(self) -> Network:
+        with torch.random.fork_rng(devices=[]):  # the weights that a module starts with are drawn
+            return self.make()
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes."""
+        return self.network.kind
+
+    @property
+    def architecture(self) -> str:
+        """Its name."""
+        return self.name
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of everything that decides the representations."""
+        identity = [self.weights.digest, self.name, *self.network.identity, version("torch")]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    @property
+    def sample(self) -> Input:
+        """Some input."""
+        return "a" if self.kind == "text" else np.zeros((8, 8, 3), dtype=np.uint8)
+
+    def prepare(self, inputs: Sequence[Input]) -> list[Input]:
+        """Return inputs as they are; raises :class:`DataError` for a text where images are taken, or an image where texts are."""
+        if wrong := [type(each).__name__ for each in inputs if isinstance(each, str) != (self.kind == "text")]:
+            raise DataError(f"{self.name} takes {self.kind}s, not {wrong[0]}")
+        return list(inputs)
+
+    def length(self, prepared: Input) -> int:  # noqa: ARG002
+        """Return what an input counts for in a batch: all count the same."""
+        return LENGTH
+
+    def collate(self, prepared: Sequence[Input]) -> Mapping[str, Tensor]:
+        """Return inputs as the network takes them, stacked."""
+        return {INPUTS: torch.stack([self.network.transform(self._opened(each)) for each in prepared])}
+
+    def _opened(self, given: Input) -> Any:
+        return given if isinstance(given, str) else opened_image(given)
+
+    def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
+        """Return the representations of a batch; ``stand_ins`` replace parameters, by their names in the model."""
+        own = {f"model.{name}": tensor for name, tensor in (stand_ins or {}).items()}
+        answer: Tensor = torch.func.functional_call(_Representing(self.model, self.network.represent), own, (batch[INPUTS],))
+        return answer
+
+    @cached_property
+    def block_names(self) -> list[list[str]]:
+        """The names of the modules of its blocks, in forward order."""
+        return block_names(self.model, self.network.blocks, self.network.leads)
+
+    @property
+    def classifier(self) -> str:
+        """The name on disk of the linear layer behind the representation; raises :class:`DataError` where none is known."""
+        if not self.network.classifier:
+            raise DataError(f"{self.weights.path}: {self.name} names no linear layer that takes its representation")
+        return self.network.classifier
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of that layer's classes."""
+        return self.network.classes
+
+    def _load(self, tensors: dict[str, Tensor]) -> tuple[nn.Module, set[str]]:
+        model = self._fresh().model
+        own = model.state_dict()
+        prefix = max(PREFIXES, key=lambda each: sum(f"{each}{name}" in tensors for name in own))
+        given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        try:
+            missing = model.load_state_dict(given, strict=False).missing_keys
+        except RuntimeError as error:  # tensors of other shapes
+            raise self._unfilled(" ".join(str(error).split())) from error
+        # Buffers of integers, such as counts of batches, are not merged and change no representation.
+        floating = {name for name in missing if own[name].is_floating_point()}
+        return model.float().eval().requires_grad_(False), floating
+
+
+class _Representing(nn.Module):
+    """A module whose answer is another's representation."""
+
+    def __init__(self, model: nn.Module, represent: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.represent = model, represent
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.represent(self.model, inputs)
+
+
+def made_by(place: str) -> Callable[[], Network]:
+    """Return the function that a recipe names, as ``package.module:function``; what it makes is known by its source file's contents.
+
+    Raises :class:`UnknownName` when there is no such module or function, :class:`DataError` when it returns something else.
+    """
+    module, _, name = place.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(f"backbone.network: {place!r} cannot be imported ({error}); expected package.module:function") from error
+
+    def make() -> Network:
+        network = function()
+        if not isinstance(network, Network):
+            raise DataError(f"backbone.network: {place} returned {type(network).__name__}, not a suture.Network")
+        return network
+
+    return make
