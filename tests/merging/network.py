@@ -56,6 +56,12 @@ class Network:
         for batch in self.batches(rows):
             batch.represent(weights, look)
 
+    def settled(self, statistics: Mapping[str, Tensor]) -> "Network":
+        raise AssertionError("this network measures nothing")
+
+    def statistics(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {}
+
     def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> "Steps":
         folder.mkdir()  # every walk has one of its own
         return Steps(self, [batch.inputs for batch in self.batches(rows)])

@@ -7,9 +7,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backbones import zoo
+from suture.backbones import Head, ImageBackbone, TaskCalibration
 from suture.checkpoints import Checkpoint, open_checkpoint
-from suture.errors import IncompatibleExperts
-from suture.merging import Dare, MergingMethod, TaskArithmetic, Ties, TsvM, merge_tensors
+from suture.errors import IncompatibleExperts, UsageError
+from suture.merging import (
+    AdaMerging,
+    ConcreteTaskArithmetic,
+    Dare,
+    Fisher,
+    MergingMethod,
+    TaskArithmetic,
+    Ties,
+    TsvM,
+    merge_tensors,
+    merge_to_folder,
+)
 
 
 @pytest.fixture
@@ -55,3 +67,69 @@ def test_a_negative_variance_is_refused(folders: list[Path]) -> None:
     with pytest.raises(IncompatibleExperts, match=f"{name}' is a variance, and that of an expert or of the base is negative"):
         list(merge_tensors(TaskArithmetic(), base, experts))
     list(merge_tensors(TaskArithmetic(), base, experts, batch_norm="base"))
+
+
+@pytest.fixture
+def calibration(folders: list[Path]) -> TaskCalibration:
+    backbone = ImageBackbone.open(folders[0])
+    heads = {task: Head(torch.eye(backbone.width)[:3]) for task in "abc"}
+    return TaskCalibration(backbone, {task: zoo.images(6, number) for number, task in enumerate("abc")}, heads)
+
+
+@pytest.mark.parametrize("method", [AdaMerging(steps=2, batch_size=2), ConcreteTaskArithmetic(steps=2, batch_size=2), Fisher(samples=1)])
+def test_statistics_are_not_learnt(folders: list[Path], calibration: TaskCalibration, method: MergingMethod) -> None:
+    base, experts = opened(folders)
+    merged = dict(merge_tensors(method, base, experts, calibration=calibration))
+    for name in calibration.backbone.statistics:
+        torch.testing.assert_close(merged[name], torch.stack([expert[name] for expert in experts]).mean(dim=0))
+
+
+def test_coefficients_are_learnt_under_the_statistics_of_the_merge(folders: list[Path], calibration: TaskCalibration) -> None:
+    base, experts = opened(folders)
+    found = [
+        dict(merge_tensors(AdaMerging(steps=3, batch_size=2), base, experts, calibration=calibration, batch_norm=policy))
+        for policy in ("mean", "base")
+    ]
+    learnt = set(base) - calibration.backbone.statistics
+    assert any(not torch.equal(found[0][name], found[1][name]) for name in learnt)
+
+
+def test_recalibrated_norms_send_out_what_they_were_trained_to(folders: list[Path], calibration: TaskCalibration, tmp_path: Path) -> None:
+    base, experts = opened(folders)
+    merge_to_folder(TaskArithmetic(), base, experts, tmp_path / "out", calibration=calibration, batch_norm="recalibrate")
+    merged, plain = open_checkpoint(tmp_path / "out"), dict(merge_tensors(TaskArithmetic(), base, experts))
+    statistics = calibration.backbone.statistics
+    assert all(torch.equal(merged[name], plain[name]) for name in base if name not in statistics)
+    assert list(merged) == list(base)
+    # Maps shrink to a place or two per image, so the unbiased variance that is kept is some hundredths larger than that of the batch.
+    assert drift_of_norms(ImageBackbone.open(tmp_path / "out"), calibration) < 0.05
+    assert drift_of_norms(calibration.backbone, calibration) > 0.2
+
+
+def drift_of_norms(backbone: ImageBackbone, calibration: TaskCalibration) -> float:
+    """How far, in units of its weight, the mean of what any norm sends out is from its bias, over all inputs."""
+    found = []
+    for module in backbone.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            look = lambda norm, _, answer: found.append(((answer.mean(dim=(0, 2, 3)) - norm.bias) / norm.weight).abs().max())  # noqa: E731
+            module.register_forward_hook(look)
+    with torch.no_grad():
+        backbone.represent([image for each in zip(*calibration.inputs.values(), strict=True) for image in each])
+    assert len(found) == 17
+    return float(torch.stack(found).max())
+
+
+def test_recalibrating_needs_inputs(folders: list[Path], tmp_path: Path) -> None:
+    base, experts = opened(folders)
+    with pytest.raises(UsageError, match="batch_norm: recalibrate measures statistics on unlabelled inputs"):
+        merge_to_folder(TaskArithmetic(), base, experts, tmp_path / "out", batch_norm="recalibrate")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recalibrating_leaves_the_network_as_it_was(calibration: TaskCalibration) -> None:
+    before = {name: tensor.clone() for name, tensor in calibration.backbone.model.state_dict().items()}
+    found = calibration.statistics(calibration.backbone.weights)
+    assert found.keys() == calibration.backbone.statistics
+    after = calibration.backbone.model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert not any(module.training or module._forward_pre_hooks for module in calibration.backbone.model.modules())

@@ -2,6 +2,7 @@
 
 from suture.backbones.aligning import open_aligned
 from suture.backbones.backbone import Backbone
+from suture.backbones.batch_norm import NORMS
 from suture.backbones.batching import batches_of_like_length
 from suture.backbones.blocks import Blocks, BlockwiseBackbone, Passage
 from suture.backbones.calibration import TaskCalibration
@@ -18,6 +19,7 @@ from suture.backbones.tokens import mean_of_real, on_tokens, rows_of, tokens_of
 
 __all__ = [
     "FAMILIES",
+    "NORMS",
     "POOLINGS",
     "Backbone",
     "Blocks",

@@ -63,8 +63,8 @@ def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backb
 
 def _is_head(name: str, network: Backbone) -> bool:
     """Say whether a tensor, by its name on disk, stands behind the representation."""
-    own = network.network.classifier if isinstance(network, NetworkBackbone) else ""
-    return bool(HEAD.search(name)) or (own != "" and name.startswith(f"{own}."))
+    named = isinstance(network, NetworkBackbone) and network.network.classifier
+    return bool(HEAD.search(name)) or (bool(named) and name.startswith(f"{network.classifier}."))
 
 
 def _alike(base: Checkpoint, expert: Checkpoint) -> bool:

@@ -132,6 +132,12 @@ class Backbone(ABC):
         return names
 
     @cached_property
+    def statistics(self) -> frozenset[str]:
+        """The names on disk of what the network measures and does not learn: statistics of norms over batches."""
+        measured = {name for name, _ in self.model.named_buffers()}
+        return frozenset(source for name, source in self.names.items() if name in measured)
+
+    @cached_property
     def blocks(self) -> Blocks:
         """The blocks, to be run one by one; raises :class:`UnsupportedFormat` for a model without a list of blocks."""
         if not self.block_names:
@@ -147,9 +153,9 @@ class Backbone(ABC):
     def represent(self, prepared: Sequence[Any], weights: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
         """Return the representations of prepared inputs, one forward pass.
 
-        ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them.
+        ``weights``, by their names on disk, stand in for the backbone's own; gradients flow to them, but to statistics.
         """
-        given = weights or {}
+        given = {name: tensor.detach() if name in self.statistics else tensor for name, tensor in (weights or {}).items()}
         stand_ins = {name: given[source] for name, source in self.names.items() if source in given} if given else {}
         return self.pooled(self.collate(prepared), stand_ins)
 

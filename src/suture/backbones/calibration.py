@@ -1,7 +1,7 @@
 """Unlabelled inputs of several tasks under frozen heads: what data-driven merging and joint training run through a network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.backbones.backbone import Backbone
+from suture.backbones.batch_norm import measured_statistics
 from suture.backbones.batching import batches_of_like_length
 from suture.backbones.heads import Head
 from suture.backbones.precision import in_precision
@@ -35,6 +36,8 @@ class TaskCalibration:
     inputs: Mapping[str, Sequence[Any]]
     heads: Mapping[str, Head]
     precision: torch.dtype = torch.float32
+    fixed: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors, by their names on disk, in place of the backbone's own wherever no others are given."""
 
     def __post_init__(self) -> None:
         for task, inputs in self.inputs.items():
@@ -114,7 +117,17 @@ class TaskCalibration:
 
     def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> BlockWalk:
         """Take inputs to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
-        return BlockWalk(self.backbone, self.precision, folder).enter(weights, (batch.prepared for batch in self.batches(rows)))
+        return BlockWalk(self.backbone, self.precision, folder).enter(
+            {**self.fixed, **weights}, (batch.prepared for batch in self.batches(rows))
+        )
+
+    def settled(self, statistics: Mapping[str, Tensor]) -> "TaskCalibration":
+        """Return the same with these tensors, by their names on disk, in the network wherever none are given for them."""
+        return replace(self, fixed=dict(statistics))
+
+    def statistics(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the statistics of norms over batches, by their names on disk, over all inputs, tasks mixed."""
+        return measured_statistics(self.backbone, weights, self.prepared)
 
     def _linear(self) -> list[tuple[str, str, nn.Linear]]:
         """Return the linear layers whose weights are on disk: each one's name in the model, its weight's name on disk, and itself."""
@@ -141,7 +154,7 @@ class TaskBatch:
 
     def represent(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the representations, float32, shape (n, k)."""
-        weights = {name: weight.float() for name, weight in weights.items()}
+        weights = {name: weight.float() for name, weight in {**self.calibration.fixed, **weights}.items()}
         with in_precision(self.calibration.precision):
             return self.calibration.backbone.represent(self.prepared, weights).float()
 

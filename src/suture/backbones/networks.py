@@ -52,7 +52,7 @@ class Network:
     """A pattern of modules that run before the block which follows them, as what reduces maps between two stages."""
     kind: Kind = "image"
     classifier: str = ""
-    """The name on disk of a linear layer that takes the representation, if checkpoints have one."""
+    """The name of a linear layer that takes the representation, if checkpoints have one; the module itself need not."""
     classes: tuple[str, ...] = ()
     """The names of its classes."""
     identity: tuple[str, ...] = ()
@@ -73,7 +73,10 @@ class NetworkBackbone(Backbone):
 
     def _fresh(self) -> Network:
         with torch.random.fork_rng(devices=[]):  # the weights that a module starts with are drawn
-            return self.make()
+            network: object = self.make()
+        if not isinstance(network, Network):
+            raise DataError(f"backbone.network: {self.name} returned {type(network).__name__}, not a suture.Network")
+        return network
 
     @property
     def kind(self) -> Kind:
@@ -129,7 +132,8 @@ class NetworkBackbone(Backbone):
         """The name on disk of the linear layer behind the representation; raises :class:`DataError` where none is known."""
         if not self.network.classifier:
             raise DataError(f"{self.weights.path}: {self.name} names no linear layer that takes its representation")
-        return self.network.classifier
+        layer = self.network.classifier
+        return next((f"{prefix}{layer}" for prefix in PREFIXES if f"{prefix}{layer}.weight" in self.weights), layer)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -141,13 +145,22 @@ class NetworkBackbone(Backbone):
         own = model.state_dict()
         prefix = max(PREFIXES, key=lambda each: sum(f"{each}{name}" in tensors for name in own))
         given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        # No representation reads the classifier, and an expert's may have classes of its own.
+        given = {name: tensor for name, tensor in given.items() if not self._classifies(name)}
         try:
             missing = model.load_state_dict(given, strict=False).missing_keys
         except RuntimeError as error:  # tensors of other shapes
             raise self._unfilled(" ".join(str(error).split())) from error
-        # Buffers of integers, such as counts of batches, are not merged and change no representation.
-        floating = {name for name in missing if own[name].is_floating_point()}
-        return model.float().eval().requires_grad_(False), floating
+        return model.float().eval().requires_grad_(False), set(missing)
+
+    def _lacking(self, missing: set[str]) -> list[str]:
+        # Buffers of integers, such as counts of batches, are not merged and change no representation; the classifier is not read.
+        own = self.network.model.state_dict()
+        return sorted(name for name in missing if own[name].is_floating_point() and not self._classifies(name))
+
+    def _classifies(self, name: str) -> bool:
+        """Say whether a tensor, by its name in the model, is the classifier's."""
+        return self.network.classifier != "" and name.startswith(f"{self.network.classifier}.")
 
 
 class _Representing(nn.Module):
@@ -162,20 +175,10 @@ class _Representing(nn.Module):
 
 
 def made_by(place: str) -> Callable[[], Network]:
-    """Return the function that a recipe names, as ``package.module:function``; what it makes is known by its source file's contents.
-
-    Raises :class:`UnknownName` when there is no such module or function, :class:`DataError` when it returns something else.
-    """
+    """Return the function that a recipe names, as ``package.module:function``; raises :class:`DataError` when there is none."""
     module, _, name = place.partition(":")
     try:
-        function = getattr(import_module(module), name)
+        function: Callable[[], Network] = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(f"backbone.network: {place!r} cannot be imported ({error}); expected package.module:function") from error
-
-    def make() -> Network:
-        network = function()
-        if not isinstance(network, Network):
-            raise DataError(f"backbone.network: {place} returned {type(network).__name__}, not a suture.Network")
-        return network
-
-    return make
+    return function

@@ -103,7 +103,7 @@ def merge(
     ] = None,
     batch_norm: Annotated[
         Literal["mean", "base"],
-        typer.Option("--batch-norm", help="Running statistics of such norms: the experts' mean, or the base's; a recipe has its own."),
+        typer.Option("--batch-norm", help="Running statistics of such norms: the experts' mean, or the base's; a recipe has its own way."),
     ] = "mean",
     replace: Replace = False,
 ) -> None:

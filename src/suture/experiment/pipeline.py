@@ -102,7 +102,7 @@ def merge(
 ) -> Checkpoint:
     """Merge the setting's experts into a folder and open it; data-driven methods learn from the calibration set of the seed."""
     learnt_from, about = None, None
-    if isinstance(method, DataDrivenMethod):
+    if isinstance(method, DataDrivenMethod) or recipe.batch_norm == "recalibrate":
         learnt_from = calibration_set(setting, recipe, seed)
         seen = {task: inputs_digest(own) for task, own in learnt_from.inputs.items()}
         about = {"calibration": {**recipe.calibration.model_dump(mode="json"), "seed": seed, "sha256": seen}}
@@ -130,7 +130,7 @@ def train_jointly(setting: Setting, recipe: Recipe, seed: int, out: Path, stage:
     inputs = TaskCalibration(setting.backbone(setting.base), given, setting.heads, getattr(torch, recipe.calibration.precision))
     vectors = [TaskVector(setting.base, expert) for expert in setting.experts.values()]
     # In the base's order: the norm that gradients are clipped to is a sum, and a set has another order in every process.
-    read = [name for name in setting.base if name in inputs.parameters]
+    read = [name for name in setting.base if name in inputs.parameters - inputs.backbone.statistics]
     start = {name: setting.base[name] for name in read if any(bool(vector[name].any()) for vector in vectors)}
     schedule = recipe.joint.schedule()
     with stage("Joint training", schedule.epochs * sum(inputs.sizes)) as progress:

@@ -152,7 +152,7 @@ class Recipe(Strict):
     tasks: list[TaskRecipe] = Field(default_factory=list)
     merges: list[Method] = Field(min_length=1)
     batch_norm: BatchNorm = "mean"
-    """What becomes of running statistics of norms over batches: the mean of the experts', or the base's."""
+    """What becomes of running statistics of norms over batches: the mean of the experts', the base's, or measured anew."""
     calibration: CalibrationRecipe = CalibrationRecipe()
     surgery: Procedures = Field(default_factory=_papers_own)
     joint: JointRecipe | None = None

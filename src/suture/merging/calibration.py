@@ -97,6 +97,14 @@ class Calibration(Protocol):
         """The linear layers and norms, block by block of a walk, as they run; those that one tensor enters stand together."""
         ...
 
+    def settled(self, statistics: Mapping[str, Tensor]) -> "Calibration":
+        """Return the same with these tensors, by their names on disk, in the network wherever none are given for them."""
+        ...
+
+    def statistics(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the running statistics of norms over batches, by name, as a network with these weights has them over all inputs."""
+        ...
+
     def walk(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], folder: Path) -> Walk:
         """Take inputs to the first block of a network with these weights; what it has come to is kept in a new folder."""
         ...

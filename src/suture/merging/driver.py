@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
 from suture.errors import OutputError, UsageError
-from suture.merging.batch_norm import BatchNorm, check_variance, method_for
+from suture.merging.batch_norm import STATISTICS, BatchNorm, check_variance, merged_statistics, method_for
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
@@ -32,7 +32,8 @@ def merge_tensors(
     """Yield the merged tensors by name, each of the base's shape and dtype, in the base's order.
 
     With an output ``dtype`` floating-point tensors come out in that, and experts may be of other precisions than the base; sums run in
-    at least float32 either way. Running statistics of norms over batches are merged as ``batch_norm`` says, whatever the method.
+    at least float32 either way. Running statistics of norms over batches are merged as ``batch_norm`` says, whatever the method; to be
+    recalibrated they take a whole network, and :func:`merge_to_folder`.
 
     Memory holds a few segments of every expert, the tensor being yielded, and those being made behind it; for methods that need whole
     tensors, a few tensors times the number of experts. Data-driven methods learn from a ``calibration``, whose tasks stand in the order
@@ -43,7 +44,7 @@ def merge_tensors(
     check_experts(base, experts, any_dtype=dtype is not None)
     sources = Sources(base, experts, dtype)
     with (
-        _estimated(method, sources, calibration, stage) as found,
+        _estimated(method, sources, calibration, batch_norm, stage) as found,
         stage(f"Merging: {method.name}", base.elements * method.passes) as progress,
     ):
         statistics = method.scan(Streamed(sources, progress)) if found is None else found
@@ -81,12 +82,32 @@ def merge_to_folder(
     manifest = Manifest(inputs=inputs, settings=settings)
     with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
         merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=batch_norm, stage=stage)
+        if batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base):
+            merged = _recalibrated(base, merged, calibration, dtype, stage)
         manifest.files = write_like(base, folder, merged, dtype)
     return Path(out)
 
 
+def _recalibrated(
+    base: Checkpoint, merged: Iterator[tuple[str, Tensor]], calibration: Calibration | None, dtype: torch.dtype | None, stage: Stage
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield merged tensors, their running statistics measured in the merged network; it goes to disk for that, and back."""
+    if calibration is None:
+        raise UsageError("batch_norm: recalibrate measures statistics on unlabelled inputs of every task: give --recipe, or a calibration")
+    with _scratch() as scratch:
+        write_like(base, scratch, merged, dtype)
+        plain = Checkpoint(scratch, [scratch / file for file in sorted({file.name for file in scratch.glob("*.safetensors")})])
+        with stage("Recalibrating norms", 1) as progress:
+            measured = calibration.statistics(plain)
+            progress(1)
+        for name in base:
+            yield name, measured[name].to(plain[name].dtype) if name in measured else plain[name]
+
+
 @contextmanager
-def _estimated(method: MergingMethod, sources: Sources, calibration: Calibration | None, stage: Stage) -> Iterator[Statistics | None]:
+def _estimated(
+    method: MergingMethod, sources: Sources, calibration: Calibration | None, batch_norm: BatchNorm, stage: Stage
+) -> Iterator[Statistics | None]:
     """Yield what a data-driven method learns; its files last as long as the block. For others, yield None."""
     if not isinstance(method, DataDrivenMethod):
         yield None
@@ -98,9 +119,12 @@ def _estimated(method: MergingMethod, sources: Sources, calibration: Calibration
         )
     if len(calibration.tasks) != len(sources.experts):
         raise UsageError(f"{len(sources.experts)} experts, but calibration inputs of {len(calibration.tasks)} tasks")
+    survey = Streamed(sources)
+    if settled := merged_statistics(survey, batch_norm):
+        calibration = calibration.settled(settled)
     with _scratch() as scratch:
         with stage(f"Estimating: {method.name}", method.effort(calibration)) as progress:
-            found = method.estimate(Streamed(sources), calibration, scratch, progress)
+            found = method.estimate(survey, calibration, scratch, progress)
         yield found
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from suture.merging.batch_norm import learnt
 from suture.merging.calibration import Calibration, entropy_backward
 from suture.merging.method import Block, Survey, require
 from suture.randomness import generator_for, shuffled_rows
@@ -39,7 +40,7 @@ class MergedCopy:
         """
         base, shapes = {}, {}
         with _Shelf.open(scratch / "task_vectors") as shelf:
-            for name in survey.names:
+            for name in learnt(survey.names):
                 if name in calibration.parameters and survey.base[name].numel():
                     block = survey.whole(name)
                     own = vectors_of(block)

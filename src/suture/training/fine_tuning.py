@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from suture.backbones import TaskCalibration
+from suture.backbones import NORMS, TaskCalibration
 from suture.errors import DataError, InvalidHyperparameter
 from suture.randomness import generator_for
 from suture.types import Progress, no_progress
@@ -95,6 +95,9 @@ def _dropout(model: nn.Module, seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model.train()
+        for module in model.modules():
+            if isinstance(module, NORMS):  # their statistics stay the base's, so that task vectors mean one thing
+                module.eval()
         try:
             yield
         finally:

@@ -1,0 +1,209 @@
+"""Plain modules as backbones: found by a function or by its name, filled by the names on disk, operated on block by block."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import suture
+from suture.backbones import NetworkBackbone
+from suture.cli.app import app
+from suture.errors import DataError, IncompatibleExperts, SutureWarning, UnsupportedFormat
+from suture.representation import encode
+from suture.surgery import ClosedForm, fit_deep_closed_form
+
+
+class Tiny(nn.Module):
+    """Two blocks over maps, a norm over batches, a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()) for _ in range(2)])
+        self.fc = nn.Linear(8, 5)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        hidden = self.norm(self.stem(pixels))
+        for block in self.blocks:
+            hidden = block(hidden)
+        return hidden.mean(dim=(2, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.fc(self.features(pixels))
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image.resize((16, 16)))).permute(2, 0, 1).float() / 255
+
+
+def tiny() -> suture.Network:
+    return suture.Network(Tiny(), pixels_of, Tiny.features, classifier="fc", classes=("a", "b", "c", "d", "e"))
+
+
+def nothing() -> int:
+    return 1
+
+
+def saved(folder: Path, seed: int, prefix: str = "", classes: int = 5) -> Path:
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Tiny()
+        model.fc = nn.Linear(8, classes)
+        model(torch.randn(8, 3, 16, 16))
+    save_file({f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    return folder
+
+
+def images(count: int, seed: int = 0) -> Sequence[np.ndarray[Any, Any]]:
+    draw = np.random.default_rng(seed)
+    return [draw.integers(0, 256, (12, 10, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def opened(folder: Path) -> NetworkBackbone:
+    backbone = suture.open_backbone(folder, suture.open_checkpoint(folder), network=tiny)
+    assert isinstance(backbone, NetworkBackbone)
+    return backbone
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module."])
+def test_it_represents_as_the_module_does(prefix: str, tmp_path: Path) -> None:
+    backbone, model = opened(saved(tmp_path / "e", 1, prefix)), Tiny().eval()
+    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in backbone.weights.items()})
+    batch = torch.stack([pixels_of(Image.fromarray(image)) for image in images(3)])
+    with torch.no_grad():
+        torch.testing.assert_close(encode(backbone, images(3)), model.features(batch))
+        torch.testing.assert_close(suture.saved_head(backbone)(encode(backbone, images(3))), model(batch))
+    assert suture.saved_head(backbone).classes == ("a", "b", "c", "d", "e")
+    assert backbone.names["norm.running_var"] == f"{prefix}norm.running_var"
+    assert backbone.widths == [8, 8, 8]
+
+
+def test_making_one_draws_nothing_from_the_global_generator(tmp_path: Path) -> None:
+    folder, before = saved(tmp_path / "e", 1), torch.random.get_rng_state()
+    encode(opened(folder), images(1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_gradients_flow_to_weights_that_stand_in(tmp_path: Path) -> None:
+    backbone = opened(saved(tmp_path / "e", 1))
+    weight = (2 * backbone.weights["stem.weight"]).requires_grad_()
+    z = backbone.represent(backbone.prepare(images(2)), {"stem.weight": weight})
+    (gradient,) = torch.autograd.grad(z.sum(), weight)
+    assert float(gradient.abs().max()) > 0
+    assert not torch.allclose(z, encode(backbone, images(2)))
+
+
+def test_deep_surgery_brings_it_to_the_expert(tmp_path: Path) -> None:
+    merged, expert = opened(saved(tmp_path / "a", 1)), opened(saved(tmp_path / "b", 2))
+    surgery = fit_deep_closed_form({"t": images(60)}, merged, lambda _: expert, ClosedForm(rank=8, shrinkages=(1e-4,)))
+    operated = surgery("t", encode(merged, images(60), corrections=surgery.blocks_of("t")))
+    goal = encode(expert, images(60))
+    assert float((operated - goal).abs().mean()) < 0.5 * float((encode(merged, images(60)) - goal).abs().mean())
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    backbone = opened(saved(tmp_path / "e", 1))
+    with pytest.raises(DataError, match=r"test_networks.*:tiny takes images, not str"):
+        encode(backbone, ["a text"])
+    with pytest.raises(DataError, match=r"backbone\.pooling is for networks of transformers"):
+        suture.open_backbone(backbone.folder, backbone.weights, "mean", network=tiny)
+    with pytest.raises(DataError, match=r"'no\.such:thing' cannot be imported .*; expected package\.module:function"):
+        suture.open_backbone(backbone.folder, backbone.weights, network="no.such:thing")
+    with pytest.raises(DataError, match=r"returned int, not a suture\.Network"):
+        encode(suture.open_backbone(backbone.folder, backbone.weights, network=nothing), images(1))
+    kept = {name: tensor.clone() for name, tensor in backbone.weights.items() if not name.startswith("blocks.1")}
+    save_file(kept, tmp_path / "part.safetensors")
+    with pytest.raises(
+        IncompatibleExperts, match=r"part\.safetensors does not fill the model .*: blocks\.1\.0\.bias, blocks\.1\.0\.weight"
+    ):
+        encode(suture.open_backbone(tmp_path, suture.open_checkpoint(tmp_path / "part.safetensors"), network=tiny), images(1))
+    wide = {name: torch.cat([tensor, tensor]) if name == "stem.weight" else tensor for name, tensor in backbone.weights.items()}
+    save_file(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(IncompatibleExperts, match=r"wide\.safetensors does not fill .*stem\.weight"):
+        encode(suture.open_backbone(tmp_path, suture.open_checkpoint(tmp_path / "wide.safetensors"), network=tiny), images(1))
+    plain = suture.open_backbone(backbone.folder, backbone.weights, network=lambda: suture.Network(Tiny(), pixels_of, Tiny.features))
+    with pytest.raises(DataError, match="names no linear layer"):
+        suture.saved_head(plain)
+    flat = suture.open_backbone(
+        backbone.folder, backbone.weights, network=lambda: suture.Network(Tiny(), pixels_of, Tiny.features, blocks="none")
+    )
+    with pytest.raises(UnsupportedFormat, match="no list of blocks"):
+        flat.blocks  # noqa: B018
+
+
+def test_settings_of_the_transform_tell_representations_apart(tmp_path: Path) -> None:
+    backbone = opened(saved(tmp_path / "e", 1))
+
+    def other() -> suture.Network:
+        return suture.Network(Tiny(), pixels_of, Tiny.features, identity=("32 px",))
+
+    digests = {NetworkBackbone(backbone.folder, backbone.weights, make, "name").digest for make in (tiny, other)}
+    assert len(digests) == 2
+    assert opened(backbone.folder).digest == backbone.digest
+
+
+def test_classifiers_of_other_sizes_are_left_out_and_kept_as_heads(tmp_path: Path) -> None:
+    base = suture.open_checkpoint(saved(tmp_path / "base", 0))
+    with pytest.warns(SutureWarning, match=r"left out, as the base's backbone has no such tensor: fc\.bias, fc\.weight"):
+        expert = suture.open_aligned(base, saved(tmp_path / "expert", 1, classes=3), network=tiny)
+    assert torch.equal(expert["stem.weight"], suture.open_checkpoint(tmp_path / "expert")["stem.weight"])
+    assert expert["fc.weight"].shape == (5, 8)
+    assert len(suture.saved_head(opened(tmp_path / "expert")).weight) == 3
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two tasks of two classes, bright and dark, in folders of images, for a network that the recipe names."""
+    (tmp_path / "my_networks.py").write_text(
+        "import importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('of_tests', {str(Path(__file__))!r})\n"
+        "module = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(module)\ntiny = module.tiny\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    saved(tmp_path / "base", 0)
+    tasks = []
+    for number, task in enumerate(("one", "two")):
+        saved(tmp_path / task, number + 1)
+        for split, count in (("support", 4), ("calibration", 12), ("test", 10)):
+            for label, (low, high) in {"dark": (0, 100), "bright": (150, 256)}.items():
+                (tmp_path / "data" / task / split / label).mkdir(parents=True)
+                draw = np.random.default_rng(hash_of(task, split, label))
+                for place in range(count):
+                    picture = draw.integers(low, high, (9, 9, 3), dtype=np.uint8)
+                    Image.fromarray(picture).save(tmp_path / "data" / task / split / label / f"{place}.png")
+        places = {split: f"data/{task}/{split}" for split in ("calibration", "test")}
+        tasks.append({"name": task, "expert": task, "head": {"support": f"data/{task}/support"}, **places})
+    content = {
+        "base": "base",
+        "backbone": {"network": "my_networks:tiny"},
+        "tasks": tasks,
+        "merges": ["weight_averaging", {"method": "ada_merging", "steps": 2, "batch_size": 4}],
+        "calibration": {"samples": 16},
+        "surgery": [{"rank": 2, "iterations": 5}, {"procedure": "deep_closed_form", "rank": 2}],
+        "seeds": [0],
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "recipe.yaml"
+
+
+def hash_of(*parts: str) -> int:
+    return sum(ord(letter) for part in parts for letter in part)
+
+
+def test_a_recipe_names_a_network_of_ones_own(recipe: Path) -> None:
+    found = CliRunner().invoke(app, ["run", str(recipe), "-o", str(recipe.parent / "out")])
+    assert found.exit_code == 0, found.output
+    assert (recipe.parent / "out" / "merged" / "ada_merging" / "model.safetensors").is_file()
+    assert (
+        suture.open_checkpoint(recipe.parent / "out" / "merged" / "weight_averaging").keys()
+        == suture.open_checkpoint(recipe.parent / "base").keys()
+    )
