@@ -1,6 +1,7 @@
 """What networks take: texts and images, and what tells one input from another."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,8 +10,21 @@ from PIL import Image, UnidentifiedImageError
 
 from suture.errors import DataError
 
-Picture = Image.Image | np.ndarray | Path
-"""An image: of Pillow, an array of uint8 of shape (height, width) or (height, width, 3), or a file."""
+
+class StoredPicture(ABC):
+    """An image that is kept somewhere, and opened when it is looked at."""
+
+    @abstractmethod
+    def open(self) -> Image.Image:
+        """Return the image; raises ``OSError`` or ``ValueError`` when it is none."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Say where it is kept."""
+
+
+Picture = Image.Image | np.ndarray | Path | StoredPicture
+"""An image: of Pillow, an array of uint8 of shape (height, width) or (height, width, 3), a file, or one that is kept elsewhere."""
 
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa"}
 """Pillow's names of what has 8 bits at most: wider ones would be clipped."""
@@ -30,7 +44,8 @@ def opened_image(picture: Picture) -> Image.Image:
             raise DataError(f"an image is an array of uint8, (height, width) or (height, width, 3), not {picture.dtype} {picture.shape}")
         picture = Image.fromarray(picture)
     try:
-        image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+        stored = picture.open() if isinstance(picture, StoredPicture) else picture
+        image = stored if isinstance(stored, Image.Image) else Image.open(stored)
         if image.mode not in MODES:
             raise DataError(f"{_named(picture)}: images of mode {image.mode} are not read, only those of 8 bits; convert it first")
         return image.convert("RGB")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from suture.backbones import TextBackbone
-from suture.backbones import huggingface as module
+from suture.backbones import backbone as module
 from suture.errors import DataError, SutureWarning
 from suture.representation import encode, encode_cached
 

@@ -15,6 +15,7 @@ from suture.backbones.networks import Network, NetworkBackbone
 from suture.backbones.opening import open_backbone
 from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone
+from suture.backbones.text_towers import logit_scale, text_tower
 from suture.backbones.tokens import mean_of_real, on_tokens, rows_of, tokens_of
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "batches_of_like_length",
     "in_precision",
     "load_heads",
+    "logit_scale",
     "mean_of_real",
     "on_tokens",
     "open_aligned",
@@ -45,5 +47,6 @@ __all__ = [
     "rows_of",
     "save_heads",
     "saved_head",
+    "text_tower",
     "tokens_of",
 ]

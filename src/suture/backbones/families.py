@@ -146,7 +146,7 @@ def block_names(model: nn.Module, blocks: str = "", leads: str = "") -> list[lis
 def pooled(answer: Any, pooling: Pooling, mask: Tensor | None) -> Tensor:
     """Return the representations, shape (n, k), in what a network of transformers answers; ``mask`` says which tokens are real."""
     if pooling == "projection":
-        return answer.image_embeds  # type: ignore[no-any-return]
+        return answer["image_embeds"] if "image_embeds" in answer else answer["text_embeds"]  # type: ignore[no-any-return]
     if pooling == "pooler":
         return answer.pooler_output.flatten(1)  # type: ignore[no-any-return]
     hidden = tokens_of(answer.last_hidden_state)

@@ -3,21 +3,25 @@
 from dataclasses import replace
 from pathlib import Path
 
-from suture.backbones import Head, load_heads, saved_head
+from suture.backbones import Backbone, Head, load_heads, saved_head
 from suture.checkpoints import open_checkpoint
 from suture.errors import DataError
-from suture.experiment.recipe import BackboneRecipe, TaskRecipe
+from suture.experiment.task_recipe import BackboneRecipe, DataSetRecipe, TaskRecipe
 from suture.inputs import identities
-from suture.tasks import Split, Task, read_split
+from suture.representation import zero_shot_head
+from suture.tasks import Split, Task, read_dataset, read_split
+from suture.tasks.prompts import read_prompts
 
 SUPPORT = "support"
 
 
-def given_head(entry: TaskRecipe, backbone: BackboneRecipe) -> Head | None:
-    """Return the head that a task's heads file holds, or its expert, with its classes: its own, else the recipe's; None if neither does.
+def given_head(entry: TaskRecipe, backbone: BackboneRecipe, base: Backbone) -> Head | None:
+    """Return the head that a task's heads file holds, its expert, or that prompts make, with its classes; None if it is none of these.
+
+    The classes are the head's own, else the recipe's.
 
     Raises :class:`DataError` when the file has no head for the task, or the order of its rows' classes is unknown or disputed, and what
-    :func:`suture.backbones.saved_head` raises.
+    :func:`suture.backbones.saved_head` and :func:`suture.representation.zero_shot_head` raise.
     """
     about = f"task {entry.name!r}"
     if entry.head.saved:
@@ -29,6 +33,9 @@ def given_head(entry: TaskRecipe, backbone: BackboneRecipe) -> Head | None:
         if entry.name not in heads:
             raise DataError(f"{file} has no head for {about}; it has {', '.join(heads)}")
         head = heads[entry.name]
+    elif entry.head.prompts is not None:
+        file, prompts = Path(entry.head.prompts), read_prompts(entry.head.prompts)
+        head = replace(zero_shot_head(base, prompts.texts), classes=tuple(prompts.classes))
     else:
         return None
     named = tuple(entry.classes or ())
@@ -55,7 +62,7 @@ def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
         splits[SUPPORT], named = _labelled(entry, entry.head.support, named)
     splits["test"], classes = _labelled(entry, entry.test, named)
     if entry.calibration is not None:
-        splits["calibration"], _ = read_split(entry.calibration, classes, text=entry.text, image=entry.image, label=None)
+        splits["calibration"], _ = _read(entry, entry.calibration, classes, None)
     if entry.train is not None:
         splits["train"], _ = _labelled(entry, entry.train, classes)
         _check_disjoint(entry, splits["train"], entry.train, splits["test"], "take them out")
@@ -67,13 +74,19 @@ def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
     return Task(entry.name, tuple(classes), splits)
 
 
-def _labelled(entry: TaskRecipe, file: Path, classes: list[str] | None) -> tuple[Split, list[str]]:
-    split, names = read_split(file, classes, text=entry.text, image=entry.image, label=entry.label)
+def _read(entry: TaskRecipe, source: Path | DataSetRecipe, classes: list[str] | None, label: str | None) -> tuple[Split, list[str]]:
+    if isinstance(source, DataSetRecipe):
+        return read_dataset(source.source(), classes, text=entry.text, image=entry.image, label=label)
+    return read_split(source, classes, text=entry.text, image=entry.image, label=label)
+
+
+def _labelled(entry: TaskRecipe, source: Path | DataSetRecipe, classes: list[str] | None) -> tuple[Split, list[str]]:
+    split, names = _read(entry, source, classes, entry.label)
     if split.labels is None:
-        raise DataError(f"task {entry.name!r}: {file} has no column {entry.label!r}, and its labels are needed")
+        raise DataError(f"task {entry.name!r}: {source} has no column {entry.label!r}, and its labels are needed")
     return split, names
 
 
-def _check_disjoint(entry: TaskRecipe, seen: Split, file: Path, test: Split, hint: str) -> None:
+def _check_disjoint(entry: TaskRecipe, seen: Split, source: Path | DataSetRecipe, test: Split, hint: str) -> None:
     if shared := len(set(identities(seen.inputs)) & set(identities(test.inputs))):
-        raise DataError(f"task {entry.name!r}: {shared} samples of {file} stand in {entry.test} too; {hint}")
+        raise DataError(f"task {entry.name!r}: {shared} samples of {source} stand in {entry.test} too; {hint}")

@@ -46,7 +46,12 @@ def _digest(place: Path) -> str:
 
 def _data_places(recipe: Recipe) -> list[Path]:
     wild = [recipe.calibration.source] if isinstance(recipe.calibration.source, Path) else []
-    own = [file for task in recipe.tasks for file in (task.test, task.calibration, task.train, task.head.support, task.head.file) if file]
+    own = [
+        place
+        for task in recipe.tasks
+        for place in (task.test, task.calibration, task.train, task.head.support, task.head.file, task.head.prompts)
+        if isinstance(place, Path)
+    ]
     return own + wild
 
 

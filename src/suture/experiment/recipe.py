@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -15,20 +15,18 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
-from suture.backbones import Backbone, Pooling, open_backbone
-from suture.checkpoints import Weights, on_hub
+from suture.checkpoints import on_hub
 from suture.errors import InvalidRecipe, UsageError
-from suture.evaluation import AVERAGE
 from suture.experiment.best import BestProcedure
 from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.procedures import PROCEDURES, AnyProcedure, Procedures
 from suture.experiment.strict import Strict
 from suture.experiment.surgery_procedures import PaperSurgery
+from suture.experiment.task_recipe import PARTS, BackboneRecipe, DataSetRecipe, HeadRecipe, TaskRecipe
 from suture.merging import MergingMethod, make_method
 from suture.merging.batch_norm import BatchNorm
 from suture.merging.method import SEED
@@ -62,68 +60,6 @@ def _method_settings(method: MergingMethod) -> dict[str, Any]:
 Method = Annotated[Any, BeforeValidator(_method), PlainSerializer(_method_settings)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 """What every library's generator takes."""
-
-
-class BackboneRecipe(Strict):
-    """How the network makes one representation of an input."""
-
-    pooling: Pooling | None = None
-    """Without one, what is usual in the network's family."""
-    max_length: int = Field(128, ge=1)
-    """Of texts, in tokens."""
-    network: str = Field("", pattern=r"^([\w.]+:\w+)?$")
-    """For networks of one's own: the place of a function that returns a :class:`suture.Network`, ``package.module:function``."""
-
-    def open(self, folder: Path, weights: Weights) -> Backbone:
-        """Return the network of a folder with these weights."""
-        return open_backbone(folder, weights, self.pooling, self.max_length, self.network)
-
-
-class HeadRecipe(Strict):
-    """A frozen head: prototypes of a few labelled samples under the base, a file that Suture wrote, or the expert's own classifier."""
-
-    support: Path | None = None
-    file: Path | None = None
-    saved: Literal[True] | None = None
-    """Whether it is the linear layer of the classifier that the expert was saved as (``…ForImageClassification`` and the like)."""
-    scale: float = Field(20.0, gt=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "HeadRecipe":
-        if [self.support is not None, self.file is not None, self.saved is not None].count(True) != 1:
-            raise ValueError("give 'support' (a few labelled samples per class), 'file' (a heads file) or 'saved: true' (the expert's own)")
-        return self
-
-
-class TaskRecipe(Strict):
-    """A task of the user's own."""
-
-    name: str = Field(min_length=1)
-    expert: Path
-    test: Path
-    head: HeadRecipe
-    calibration: Path | None = None
-    train: Path | None = None
-    classes: list[str] | None = None
-    text: str = "text"
-    """The column of the texts."""
-    image: str | None = None
-    """The column of the images, where the network takes images and the files are no folders of them."""
-    label: str = "label"
-
-    @field_validator("name")
-    @classmethod
-    def _free(cls, name: str) -> str:
-        if name == AVERAGE:
-            raise ValueError(f"a task cannot be called {AVERAGE!r}: the tables have a column of that name")
-        return name
-
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, classes: list[str] | None) -> list[str] | None:
-        if classes is not None and (len(set(classes)) != len(classes) or len(classes) < 1):
-            raise ValueError("expected the names of at least one class, each once")
-        return classes
 
 
 class JointRecipe(Strict):
@@ -241,7 +177,8 @@ def within_budget(recipe: Recipe, budget: str) -> Recipe:
 
 def _explain(fault: Any) -> str:
     # Behind a place in a list of unlike parts stands the name of the part, which is no key.
-    where = ".".join(str(each) for place, each in enumerate(fault["loc"]) if not (place == 2 and fault["loc"][0] == "surgery"))
+    unnamed = [2] if fault["loc"][:1] == ("surgery",) else [place for place, each in enumerate(fault["loc"]) if each in PARTS]
+    where = ".".join(str(each) for place, each in enumerate(fault["loc"]) if place not in unnamed)
     if fault["type"] == "extra_forbidden":
         near = get_close_matches(str(fault["loc"][-1]), _keys(), n=1)
         return f"unknown key '{where}'" + (f"; did you mean '{near[0]}'?" if near else "")
@@ -255,7 +192,16 @@ def template_file() -> Path:
 
 
 def _keys() -> list[str]:
-    parts: tuple[type[Strict], ...] = (Recipe, BackboneRecipe, HeadRecipe, TaskRecipe, CalibrationRecipe, JointRecipe, *PROCEDURES)
+    parts: tuple[type[Strict], ...] = (
+        Recipe,
+        BackboneRecipe,
+        HeadRecipe,
+        DataSetRecipe,
+        TaskRecipe,
+        CalibrationRecipe,
+        JointRecipe,
+        *PROCEDURES,
+    )
     return [key for part in parts for key in part.model_fields]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from suture.backbones import Backbone, Head, open_aligned, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint
 from suture.experiment.own import SUPPORT, given_head, read_task
-from suture.experiment.recipe import BackboneRecipe, Recipe
+from suture.experiment.recipe import Recipe
 from suture.experiment.sources import sourced
+from suture.experiment.task_recipe import BackboneRecipe
 from suture.merging.matching import check_experts
 from suture.representation import encode_cached
 from suture.tasks import Suite, Task, load_suite
@@ -67,7 +68,7 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     folder = base.folder
     backbone = recipe.backbone.open(folder, base)
     network = recipe.backbone.model_copy(update={"pooling": backbone.pooled_by})
-    given = {entry.name: given_head(entry, recipe.backbone) for entry in recipe.tasks}
+    given = {entry.name: given_head(entry, recipe.backbone, backbone) for entry in recipe.tasks}
     read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in recipe.tasks}
     heads = {entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]

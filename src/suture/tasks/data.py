@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from suture.errors import DataError
 from suture.inputs import Input, Picture
 from suture.tasks.folders import read_image_folder
+from suture.tasks.labels import numbers_first, places_of
 from suture.tasks.task import Split
 
 Row = dict[str, Any]
@@ -45,24 +46,8 @@ def read_split(
     if label is None or not any(label in row for row in rows):
         return Split(inputs), list(classes or [])
     raw = [_label(file, number, row.get(label), label) for number, row in enumerate(rows, 1)]
-    names = list(classes) if classes else sorted(set(raw), key=_numbers_first)
-    return Split(inputs, torch.tensor(_places(file, raw, names, label))), names
-
-
-def _places(file: Path, raw: Sequence[str], names: Sequence[str], label: str) -> list[int]:
-    """Return the classes' places of a file's labels, which are read in one way: as names, else as numbers."""
-    by_name, by_number = ({value: place for place, value in enumerate(values)} for values in (names, map(str, range(len(names)))))
-    found = set(raw)
-    for reading in (by_name, by_number):
-        if found <= reading.keys():
-            return [reading[value] for value in raw]
-    # Labels that are numbers but for a few are meant as numbers, so that the few are named.
-    likely = max((by_name, by_number), key=lambda reading: sum(value in reading for value in raw))
-    number, wrong = next((number, value) for number, value in enumerate(raw, 1) if value not in likely)
-    raise DataError(
-        f"{file}, row {number}: column {label!r} holds {wrong!r}; the classes are {', '.join(names)} "
-        f"(or all labels of the file are their numbers, 0 to {len(names) - 1})"
-    )
+    names = list(classes) if classes else sorted(set(raw), key=numbers_first)
+    return Split(inputs, torch.tensor(places_of(str(file), raw, names, label))), names
 
 
 def _read_rows(file: Path) -> list[Row]:
@@ -140,8 +125,3 @@ def _label(file: Path, number: int, value: object, label: str) -> str:
     if value is None or value == "":
         raise DataError(f"{file}, row {number}: nothing in column {label!r}; expected a label")
     return _text(file, number, str(value))
-
-
-def _numbers_first(label: str) -> tuple[bool, int, str]:
-    """Sort 2 before 10, and numbers before words."""
-    return (False, int(label), "") if label.isdecimal() else (True, 0, label)
