@@ -35,6 +35,7 @@ __all__ = [
     "check_output",
     "convert",
     "copy_companions",
+    "local_copy",
     "on_hub",
     "open_checkpoint",
     "open_expert",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from suture.checkpoints.companions import copy_files
+from suture.checkpoints.hub import local_copy
 from suture.checkpoints.manifest import Manifest
-from suture.checkpoints.reading import INDEX, PICKLES, SINGLE, Checkpoint, open_checkpoint, sha256_of
+from suture.checkpoints.reading import INDEX, PICKLES, SINGLE, Checkpoint, open_checkpoint, root_of, sha256_of
 from suture.checkpoints.staging import staged_file, staged_folder
 from suture.checkpoints.writing import write_text
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
@@ -31,6 +32,8 @@ class Converted(NamedTuple):
 def convert(source: str | Path, out: str | Path, key: str = "", *, replace: bool = False, progress: Progress = no_progress) -> Converted:
     """Write the tensors of a pickle (``.pt``, ``.pth``, ``.bin``, ``.ckpt``) or of a model folder of such to ``out``.
 
+    The source may be a repository of the hub (``hf://``), of which these files are fetched.
+
     ``out`` that ends in ``.safetensors`` is a file, else a model folder, with the configuration and tokenizer that lie beside the
     source; shards stay shards. Names are kept; only ``module.``, where every name begins with it, is taken off. ``key`` names the
     place of the tensors (with dots) in a pickle that holds several. Modules pickled whole, as ``torch.save(model)`` does, give the
@@ -40,7 +43,7 @@ def convert(source: str | Path, out: str | Path, key: str = "", *, replace: bool
     more than tensors and modules of networks' libraries, or holds no tensors; :class:`CorruptCheckpoint` for one that cannot be read;
     :class:`CheckpointNotFound`; and what writing raises. On any error nothing is written.
     """
-    source, out = Path(source), Path(out)
+    source, out = local_copy(Path(source), pickles=True), Path(out)
     files = pickles_of(source)
     if out.suffix == SUFFIX:
         if len(files) > 1:
@@ -66,6 +69,7 @@ def convert(source: str | Path, out: str | Path, key: str = "", *, replace: bool
 
 def pickles_of(source: Path) -> list[Path]:
     """Return the pickles of a file or folder, in order; raises as :func:`convert` does where there is none."""
+    source = local_copy(source, pickles=True)
     if source.is_file():
         if source.suffix not in PICKLES:
             raise UnsupportedFormat(f"{source}: expected a file that ends in {', '.join(sorted(PICKLES))}, or a folder with {OLD}")
@@ -76,7 +80,7 @@ def pickles_of(source: Path) -> list[Path]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptCheckpoint(f"{source / OLD_INDEX} is not an index with a weight_map: {error!r}") from error
         for name in names:
-            if not isinstance(name, str) or Path(name).name != name or not (source / name).resolve().is_relative_to(source.resolve()):
+            if not isinstance(name, str) or Path(name).name != name or not (source / name).resolve().is_relative_to(root_of(source)):
                 raise UnsafePath(f"{source / OLD_INDEX} names the shard {name!r}, which is not a plain file name in {source}")
         if not names or (absent := [name for name in names if not (source / name).is_file()]):
             raise CorruptCheckpoint(f"{source / OLD_INDEX} names shards that are not there: {', '.join(absent) if names else 'none'}")

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from suture.checkpoints.hub import local_copy
+from suture.checkpoints.hub import local_copy, on_hub
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -120,7 +120,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises :class:`CheckpointNotFound`, :class:`CorruptCheckpoint`, :class:`UnsafePath` (an index that names files outside the
     folder) or :class:`UnsupportedFormat` (a pickle: loading one runs code).
     """
-    path = local_copy(Path(path))
+    fetched, path = on_hub(Path(path)), local_copy(Path(path))
     if path.is_file():
         if path.suffix in PICKLES:
             raise UnsupportedFormat(f"{path} is a pickle, and loading a pickle runs code: `suture convert` makes safetensors of it")
@@ -133,7 +133,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         if (path / single).is_file():
             return Checkpoint(path, [path / single])
     refuse_pickles(path)
-    raise CheckpointNotFound(f"{path}: neither {SINGLE} nor {INDEX} in this folder")
+    hint = "; if it holds a pickle there, `suture convert` fetches it and makes safetensors of it" if fetched else ""
+    raise CheckpointNotFound(f"{path}: neither {SINGLE} nor {INDEX} in this folder{hint}")
 
 
 def refuse_pickles(folder: Path) -> None:
@@ -143,6 +144,12 @@ def refuse_pickles(folder: Path) -> None:
         raise UnsupportedFormat(
             f"{folder} holds only pickles ({', '.join(pickles)}); loading one runs code: `suture convert` makes safetensors of them"
         )
+
+
+def root_of(folder: Path) -> Path:
+    """Return what the links of a model's folder may not leave."""
+    # The hub's cache keeps a repository's files as blobs beside its snapshots, which link to them.
+    return (folder.parents[1] if folder.parent.name == "snapshots" else folder).resolve()
 
 
 def sha256_of(*files: Path) -> str:
@@ -188,10 +195,8 @@ def _shards(index: Path) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpoint(f"{index} is not a safetensors index with a weight_map: {error!r}") from error
     folder = index.parent
-    # The hub's cache keeps a repository's files as blobs beside its snapshots, which link to them.
-    root = folder.parents[1] if folder.parent.name == "snapshots" else folder
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (folder / name).resolve().is_relative_to(root.resolve()):
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).resolve().is_relative_to(root_of(folder)):
             raise UnsafePath(f"{index} names the shard {name!r}, which is not a plain file name in {folder}")
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:

@@ -39,10 +39,12 @@ class DataSetRecipe(Strict):
     revision: str | None = None
     files: str | None = Field(None, min_length=1)
     """A pattern of the only files to fetch; all their rows are the split."""
+    shuffle: int | None = Field(None, ge=0)
+    """The seed of a random order of its rows; without one they come as they are."""
 
     def source(self) -> DataSet:
         """Return what these settings name."""
-        return DataSet(self.dataset, self.split, self.config, self.revision, self.files)
+        return DataSet(self.dataset, self.split, self.config, self.revision, self.files, self.shuffle)
 
     def __str__(self) -> str:
         return str(self.source())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results
 from suture.merging import DataDrivenMethod, MergingMethod
+from suture.tasks.suites.clip8 import Fetched
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -147,6 +148,23 @@ def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":
         paper = f"{kind.paper.title}, {kind.paper.year}, arXiv {kind.paper.arxiv}{source}"
         settings = ", ".join(f"{field.name}={field.default}" for field in fields(kind))
         table.add_row(name, f"{paper}\n[dim]{settings}[/dim]" if settings else paper)
+    return table
+
+
+def fetched_table(fetched: Sequence[Fetched]) -> "Table":
+    """Return what lies on the hub, with sizes and licences as far as they are known, for a terminal."""
+    from rich.table import Table
+
+    known = sum(each.megabytes or 0 for each in fetched)
+    lacking = sum(each.megabytes is None for each in fetched)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+    table.add_column("what", no_wrap=True, footer="in all")
+    table.add_column("repository", overflow="fold", footer=f"and {lacking} of unknown size" if lacking else "")
+    table.add_column("about MB", justify="right", no_wrap=True, footer=f"{known:,}")
+    table.add_column("licence stated", overflow="fold")
+    for each in fetched:
+        size = "unknown" if each.megabytes is None else f"{each.megabytes:,}"
+        table.add_row(each.what, each.repository, size, each.licence or "none found")
     return table
 
 

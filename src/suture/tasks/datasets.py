@@ -32,6 +32,8 @@ class DataSet:
     config: str | None = None
     revision: str | None = None
     files: str | None = None
+    shuffle: int | None = None
+    """The seed of a random order of the rows: many data sets are sorted by class, and the first rows are what a pool takes."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.split})"
@@ -48,6 +50,8 @@ def read_dataset(
     Raises :class:`DataError` when the library is not installed, or the data set, a column or a label is not what is expected.
     """
     data = _opened(source)
+    if source.shuffle is not None:
+        data = data.shuffle(seed=source.shuffle)
     column = text if image is None else image
     if lost := [name for name in (column, label) if name is not None and name not in data.column_names]:
         if lost != [label] or label is None:
