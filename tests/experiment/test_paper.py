@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -105,10 +104,6 @@ def test_the_whole_of_it_in_miniature(tmp_path: Path) -> None:
     assert torch.equal(merged[text], base[text])
     assert not torch.equal(merged[image], base[image])
 
-    other = suture("--yes", "--held-out", "--only", "weight_averaging", "--out", "held", cache=cache, folder=tmp_path)
-    assert other.returncode == 0, other.stderr
-    assert json.loads((tmp_path / "held" / "results.json").read_text())["recipe"]["calibration"]["mode"] == "held-out"
-
 
 def cache_of(folder: Path) -> Any:
     return (folder / "cache" / "converted").glob("*/model.safetensors")
@@ -131,6 +126,10 @@ def test_every_architecture_has_a_recipe_of_the_hubs_names(architecture: str) ->
     assert [task.name for task in recipe.tasks] == ["sun397", "stanford_cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd"]
     assert {merge.name for merge in recipe.merges} >= {"weight_averaging", "ties", "ada_merging", "concrete_ada_merging"}
     assert recipe.calibration.mode == "transductive"
+    assert all(task.calibration is None for task in recipe.tasks)
+    held_out = paper_recipe(architecture, "base", ["ties"], held_out=True)
+    assert held_out.calibration.mode == "held-out"
+    assert [str(task.calibration) for task in held_out.tasks][:2] == ["tanganke/sun397 (train)", "tanganke/stanford_cars (train)"]
 
 
 def test_a_method_of_nobodys_is_refused() -> None:

@@ -51,7 +51,7 @@ def paper_recipe(
                 "image": "image",
             }
         )
-    calibration = {"mode": "held-out", "samples": 1000, "pool": 1000} if held_out else {"mode": "transductive"}
+    calibration = {"mode": "held-out", "samples": "100%", "pool": 1000} if held_out else {"mode": "transductive"}
     content = {
         "name": f"clip8, {architecture}",
         "base": str(base),
