@@ -142,7 +142,7 @@ def emoji(path: Path) -> Iterator[Example]:
     for one in listed:
         drawn = Image.open(io.BytesIO(images[one["image"]])).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-        words = QUALITIES.sub(" ", names[_base(one["unified"])].lower()).split()
+        words = re.findall(r"\w+", QUALITIES.sub(" ", names[_base(one["unified"])].lower()))
         group = one["subcategory"] if one["subcategory"] in REPEATED else " ".join(words)
         yield Example(image, one["category"].lower(), group)
 

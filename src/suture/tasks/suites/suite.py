@@ -19,6 +19,9 @@ from suture.tasks.suites.packing import unpack_expert
 from suture.tasks.task import Split, Task
 from suture.types import Progress, no_progress
 
+FORMATS = ("WEBP", "PNG", "JPEG")
+"""Pillow's names of what images are stored as, the most likely first: it tries them in this order, and each trial takes time."""
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -77,7 +80,7 @@ def _read_image_task(file: Path, name: str, classes: Sequence[str]) -> Task:
     with zipfile.ZipFile(file) as archive:
         for member in archive.namelist():
             split, label, image = member.split("/")
-            picture = opened_image(Image.open(io.BytesIO(archive.read(member))))
+            picture = opened_image(Image.open(io.BytesIO(archive.read(member)), formats=FORMATS))
             rows.setdefault(split, []).append((int(image.partition(".")[0]), int(label), picture))
     splits = {}
     for split, found in rows.items():
