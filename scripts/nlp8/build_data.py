@@ -12,17 +12,22 @@ import argparse
 import json
 import lzma
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import sources
-from archives import ARCHIVES, fetch, sha256
-from catalog import TASKS, Task
-from sources import Example
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # what the suites share stands one folder up
+from nlp8 import sources
+from nlp8.archives import ARCHIVES
+from nlp8.catalog import TASKS
+from nlp8.sources import Example
+from records import Task, record, write_provenance
+from registries import fetch
+from splits import balance, quotas, take
 
 OUTPUT = Path(__file__).resolve().parents[2] / "src/suture/tasks/suites/nlp8/data"
 SEED = 8
@@ -31,7 +36,6 @@ SPLITS = ("train", "calibration", "test", "support")
 FULL_SIZES = {"test": 1000, "calibration": 1000, "train": 1500}
 SMALL_SIZES = {"test": 800, "calibration": 700, "train": 1500}
 LONGEST = 400
-LARGEST_RATIO = 4
 LARGEST_POOL = 10_000
 SAME_PAIRS = 0.6
 COMMON_PAIR = 400
@@ -94,40 +98,6 @@ def distinct(examples: list[Example]) -> list[Example]:
     return kept
 
 
-def balance(available: Counter[str], size: int) -> dict[str, int]:
-    """Weight of each class: even as far as `size` examples allow it, never past the largest class ratio."""
-    smallest = min(available.values())
-    room = {label: min(count, LARGEST_RATIO * smallest) for label, count in sorted(available.items())}
-    cap = max(room.values())
-    while cap > 1 and sum(min(count, cap - 1) for count in room.values()) >= size:
-        cap -= 1
-    return {label: min(count, cap) for label, count in room.items()}
-
-
-def quotas(weights: dict[str, int], size: int) -> dict[str, int]:
-    """Examples per class in proportion to the weights, summing to `size` (largest remainders)."""
-    share = {label: weight * size / sum(weights.values()) for label, weight in weights.items()}
-    whole = {label: int(part) for label, part in share.items()}
-    for label in sorted(share, key=lambda name: whole[name] - share[name])[: size - sum(whole.values())]:
-        whole[label] += 1
-    return whole
-
-
-def take(pool: dict[str, list[Example]], wanted: dict[str, int]) -> list[Example]:
-    """Fill the quotas with whole groups; every group touched leaves the pool."""
-    left = dict(wanted)
-    chosen = []
-    for group in list(pool):
-        useful = [example for example in pool[group] if left[example.label] > 0]
-        if useful:
-            del pool[group]
-        for example in useful:
-            if left[example.label] > 0:
-                left[example.label] -= 1
-                chosen.append(example)
-    return chosen
-
-
 def take_support(pool: dict[str, list[Example]], labels: list[str], shortest: float) -> list[Example]:
     """Five clear examples per class that are not short, each of a group of its own."""
     chosen: list[Example] = []
@@ -184,28 +154,12 @@ def check(parts: Splits, labels: list[str]) -> None:
         raise AssertionError("a split is too small")
 
 
-def provenance(task: Task, parts: Splits, path: Path, labels: list[str]) -> dict[str, object]:
-    """What is on record about a task."""
-    archives = [ARCHIVES[name] for name in task.archives]
-    return {
-        "name": task.name,
-        "description": task.description,
-        "labels": labels,
-        "counts": {name: len(parts[name]) for name in SPLITS},
-        "sources": [asdict(archive) for archive in archives],
-        "licence": task.licence,
-        "licence_found_in": task.licence_found_in,
-        "attribution": task.attribution,
-        "citation": task.citation,
-        "sha256": sha256(path.read_bytes()),
-    }
-
-
 def build(task: Task, cache: Path, output: Path) -> dict[str, object]:
     """Parse, clean, split and write one task."""
     parse: Callable[..., Iterator[Example]] = getattr(sources, task.name)
     rng = np.random.default_rng([SEED, *task.name.encode()])
-    parsed = unique(parse(*(fetch(name, cache) for name in task.archives)))
+    archives = [ARCHIVES[name] for name in task.archives]
+    parsed = unique(parse(*(fetch(archive, cache) for archive in archives)))
     examples = distinct(thin(parsed, task.per_group, rng)[:LARGEST_POOL])
     labels = sorted({example.label for example in examples})
     parts = split(examples, labels, rng)
@@ -214,7 +168,7 @@ def build(task: Task, cache: Path, output: Path) -> dict[str, object]:
     write_task(path, parts, labels)
     counts = {name: len(parts[name]) for name in SPLITS}
     print(f"{task.name}: {len(examples)} usable, {len(labels)} classes, {counts}, {path.stat().st_size} bytes")
-    return provenance(task, parts, path, labels)
+    return record(task, archives, labels, counts, path)
 
 
 def main() -> None:
@@ -225,8 +179,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     records = [build(task, options.download, options.output) for task in TASKS]
-    text = json.dumps({"suite": "nlp8", "seed": SEED, "tasks": records}, indent=2, ensure_ascii=False)
-    (options.output / "provenance.json").write_text(text + "\n", encoding="utf-8")
+    write_provenance(options.output, "nlp8", SEED, records)
 
 
 if __name__ == "__main__":

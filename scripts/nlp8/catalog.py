@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task; `per_group` limits the examples of one group. The parser is the function of its name in sources."""
-
-    name: str
-    archives: tuple[str, ...]
-    description: str
-    licence: str
-    licence_found_in: str
-    attribution: str
-    citation: str | None = None
-    per_group: int = 3
-
+from records import Task
 
 VADER_CITATION = (
     "Hutto, C.J. & Gilbert, E.E. (2014). VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media "

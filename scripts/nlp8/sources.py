@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from archives import members, tar_members
+from registries import members, tar_members
 
 
 class Example(NamedTuple):

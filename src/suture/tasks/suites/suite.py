@@ -1,19 +1,26 @@
 """A suite: a base, its experts and their tasks, ready to run."""
 
+import io
 import json
 import lzma
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from suture.checkpoints import Checkpoint, cache_folder, sha256_of
 from suture.errors import OutputExists
+from suture.inputs import opened_image
 from suture.tasks.suites.packing import unpack_expert
 from suture.tasks.task import Split, Task
 from suture.types import Progress, no_progress
+
+FORMATS = ("WEBP", "PNG", "JPEG")
+"""Pillow's names of what images are stored as, the most likely first: it tries them in this order, and each trial takes time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ def read_tasks(folder: Path) -> list[Task]:
     return [_read_task(folder / f"{task['name']}.jsonl.xz", task["name"], task["labels"]) for task in described]
 
 
+def read_image_tasks(folder: Path) -> list[Task]:
+    """Read the tasks that a folder's ``provenance.json`` describes, each from the images of its ``<task>.zip``, decoded."""
+    described = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["tasks"]
+    return [_read_image_task(folder / f"{task['name']}.zip", task["name"], task["labels"]) for task in described]
+
+
 def unpack_experts(suite: str, packed: Mapping[str, Path], base: Checkpoint, progress: Progress = no_progress) -> dict[str, Path]:
     """Unpack experts into the cache, each once per packed file and base; ``progress`` counts experts."""
     experts = {}
@@ -62,4 +75,19 @@ def _read_task(file: Path, name: str, classes: Sequence[str]) -> Task:
             row = json.loads(line)
             rows.setdefault(row["split"], []).append((row["text"], row["label"]))
     splits = {split: Split([text for text, _ in found], torch.tensor([label for _, label in found])) for split, found in rows.items()}
+    return Task(name, tuple(classes), splits)
+
+
+def _read_image_task(file: Path, name: str, classes: Sequence[str]) -> Task:
+    """Read images named ``split/label/number.ending``; the numbers run through a split, and are its order."""
+    rows: dict[str, list[tuple[int, int, Image.Image]]] = {}
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.namelist():
+            split, label, image = member.split("/")
+            picture = opened_image(Image.open(io.BytesIO(archive.read(member)), formats=FORMATS))
+            rows.setdefault(split, []).append((int(image.partition(".")[0]), int(label), picture))
+    splits = {}
+    for split, found in rows.items():
+        found.sort(key=lambda row: row[0])
+        splits[split] = Split([picture for _, _, picture in found], torch.tensor([label for _, label, _ in found]))
     return Task(name, tuple(classes), splits)

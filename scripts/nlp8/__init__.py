@@ -1,0 +1,1 @@
+"""Data and experiments of the suite nlp8."""
