@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from suture.errors import UnknownName
-from suture.tasks.suites import nlp8
+from suture.tasks.suites import nlp8, vision8
 from suture.tasks.suites.suite import Suite
 from suture.types import Progress, no_progress
 
-SUITES: dict[str, Callable[[Progress], Suite]] = {"nlp8": nlp8.load}
+SUITES: dict[str, Callable[[Progress], Suite]] = {"nlp8": nlp8.load, "vision8": vision8.load}
 
 __all__ = ["SUITES", "Suite", "load_suite"]
 
