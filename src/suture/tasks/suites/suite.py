@@ -14,6 +14,7 @@ from PIL import Image
 
 from suture.checkpoints import Checkpoint, cache_folder, sha256_of
 from suture.errors import OutputExists
+from suture.inputs import StoredPicture
 from suture.tasks.suites.packing import unpack_expert
 from suture.tasks.task import Split, Task
 from suture.types import Progress, no_progress
