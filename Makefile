@@ -19,11 +19,13 @@ results: demo  ## refresh what the documentation shows
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (PyTorch is the large part) …"
-	$(INSTALL) --editable '.[nlp8]'
+	$(INSTALL) --editable '.[nlp8,vision8]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[nlp8,dev]'
+	$(INSTALL) --editable '.[nlp8,vision8,dev]'
+	# Beside torch's builds for processors alone torchvision is not whole; tests of what needs it get it in a place of its own.
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/extras torchvision timm open_clip_torch ftfy wcwidth
 	touch $@
 
 clean:

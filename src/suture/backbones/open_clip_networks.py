@@ -22,7 +22,7 @@ def open_clip_network(folder: Path) -> Network:
     settings = model.visual.preprocess_cfg
     return Network(
         model,
-        library.image_transform_v2(library.transform.PreprocessCfg(**settings), is_train=False),
+        library.transform.image_transform_v2(library.transform.PreprocessCfg(**settings), is_train=False),
         represent=_image_embeddings,
         blocks=r"visual\.transformer\.resblocks\.\d+|visual\.layer\d\.\d+|visual\.trunk\.blocks\.\d+",
         identity=(json.dumps(settings, sort_keys=True, default=str), version("open_clip_torch"), version("torchvision")),

@@ -63,7 +63,7 @@ def test_shipped_tasks_are_those_on_record(tasks: list[Task]) -> None:
         assert task.name == record["name"]
         assert {name: len(task.split(name)) for name in SPLITS} == record["counts"]
         assert isinstance(image := record["image"], dict)
-        sizes = {image.size for split in task.splits.values() for image in split.inputs if isinstance(image, Image.Image)}
+        sizes = {opened_image(each).size for split in task.splits.values() for each in split.inputs if isinstance(each, StoredPicture)}
         assert sizes == {tuple(image["size"])}
 
 
