@@ -38,10 +38,9 @@ def types() -> None:
 
 def tests() -> None:
     """Run tests and doctests, shapes checked, one worker per core."""
-    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    call(PYTHON, "-m", "pytest", "-n", "2", **environment)
+    call(PYTHON, "-m", "pytest", "-n", "2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     # In a process of its own: with torchvision there, transformers behaves otherwise.
-    call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", PYTHONPATH=str(EXTRAS), **environment)
+    call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", OMP_NUM_THREADS="1", PYTHONPATH=str(EXTRAS))
 
 
 def main_job_done(out: Path) -> None:

@@ -16,6 +16,7 @@ from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
 from suture.merging.streaming import Sources, Streamed, restore
+from suture.merging.tying import tied_names
 from suture.types import Stage, silent
 
 
@@ -43,12 +44,13 @@ def merge_tensors(
     """
     check_experts(base, experts, any_dtype=dtype is not None)
     sources = Sources(base, experts, dtype)
+    tied = tied_names(base, experts, frozenset() if calibration is None else calibration.parameters)
     with (
         _estimated(method, sources, calibration, batch_norm, stage) as found,
         stage(f"Merging: {method.name}", base.elements * method.passes) as progress,
     ):
         statistics = method.scan(Streamed(sources, progress)) if found is None else found
-        for name, tensor in _merged(method, sources, statistics, batch_norm):
+        for name, tensor in _merged(method, sources, statistics, batch_norm, tied):
             progress(tensor.numel())
             yield name, tensor
 
@@ -142,10 +144,12 @@ def _scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def _merged(method: MergingMethod, sources: Sources, statistics: Statistics, policy: BatchNorm) -> Iterator[tuple[str, Tensor]]:
-    """Cut every tensor into pieces of work, and yield it when its last piece is done."""
+def _merged(
+    method: MergingMethod, sources: Sources, statistics: Statistics, policy: BatchNorm, tied: Mapping[str, str]
+) -> Iterator[tuple[str, Tensor]]:
+    """Cut every tensor into pieces of work, and yield it when its last piece is done; what is tied is merged under one name."""
     chosen = ((name, method_for(name, method, policy)) for name in sources.base)
-    pieces = ((name, *piece) for name, own in chosen for piece in _pieces(own, name, sources, statistics))
+    pieces = ((name, *piece) for name, own in chosen for piece in _pieces(own, tied.get(name, name), sources, statistics))
     done = sources.in_order(_bound(*piece) for piece in pieces)
     for name, tensor, last in done:
         if last:

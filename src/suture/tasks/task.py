@@ -1,8 +1,9 @@
 """A task: a name, its classes, and named splits of inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -26,6 +27,16 @@ class Split:
             raise DataError("a split needs at least one sample")
         if self.labels is not None and len(self.labels) != len(self.inputs):
             raise DataError(f"{len(self.inputs)} inputs, but {len(self.labels)} labels")
+
+    @classmethod
+    def of(cls, samples: Iterable[tuple[Input, int]]) -> "Split":
+        """Return a split of inputs with the numbers of their classes, from anything that yields such pairs.
+
+        >>> Split.of((text, len(text) % 2) for text in ["a", "bb"]).known_labels()
+        tensor([1, 0])
+        """
+        found = list(samples)
+        return cls([given for given, _ in found], torch.tensor([label for _, label in found], dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.inputs)
