@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ class StoredPicture(ABC):
     @abstractmethod
     def __str__(self) -> str:
         """Say where it is kept."""
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells it from all others; it is opened for that once."""
+        return _identity_of_pixels(self)
 
 
 Picture = Image.Image | np.ndarray | Path | StoredPicture
@@ -65,7 +71,22 @@ def identity_of(given: Input) -> str:
     """
     if isinstance(given, str):
         return given
-    image = opened_image(given)
+    if isinstance(given, StoredPicture):
+        return given.identity
+    if isinstance(given, Path) and given.is_file():
+        state = given.stat()
+        return _identity_of_file(given, state.st_mtime_ns, state.st_size)
+    return _identity_of_pixels(given)
+
+
+@lru_cache(maxsize=2**17)
+def _identity_of_file(file: Path, _changed: int, _size: int) -> str:
+    """Return the identity of an image file; one that has not changed is not opened again."""
+    return _identity_of_pixels(file)
+
+
+def _identity_of_pixels(picture: Picture) -> str:
+    image = opened_image(picture)
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
