@@ -64,9 +64,11 @@ def test_a_negative_variance_is_refused(folders: list[Path]) -> None:
     name = next(name for name in tensors if name.endswith("running_var"))
     save_file(tensors | {name: tensors[name] - 50}, file)
     base, experts = opened(folders)
-    with pytest.raises(IncompatibleExperts, match=f"{name}' is a variance, and that of an expert or of the base is negative"):
-        list(merge_tensors(TaskArithmetic(), base, experts))
-    list(merge_tensors(TaskArithmetic(), base, experts, batch_norm="base"))
+    for policy in ("mean", "base"):
+        with pytest.raises(IncompatibleExperts, match=f"expert-0.*: the tensor '{name}' is a variance, and it is negative"):
+            list(merge_tensors(TaskArithmetic(), base, experts, batch_norm=policy))
+    with pytest.raises(UsageError, match="recalibrate takes a whole merged network"):
+        list(merge_tensors(TaskArithmetic(), base, experts, batch_norm="recalibrate"))
 
 
 @pytest.fixture

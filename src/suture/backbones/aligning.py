@@ -9,7 +9,7 @@ from suture.backbones.backbone import Backbone
 from suture.backbones.networks import Network, NetworkBackbone
 from suture.backbones.open_clip_networks import OPEN_CLIP
 from suture.backbones.opening import open_backbone
-from suture.checkpoints import AlignedExpert, Checkpoint, Weights, open_expert
+from suture.checkpoints import AlignedExpert, Checkpoint, Weights, open_expert, same_matrices, ties_embeddings
 from suture.errors import CheckpointError, SutureWarning
 
 HEAD = re.compile(
@@ -49,7 +49,12 @@ def _aligned(base: Checkpoint, expert: Checkpoint, ours: Backbone, theirs: Backb
     # refused where representations are made by it; a projection that was not trained along is the base's.
     if not {name for name in ours.names if not BEHIND.search(name)} <= theirs.names.keys():
         return expert
-    aligned = AlignedExpert(base, expert, {source: theirs.names[name] for name, source in ours.names.items() if name in theirs.names})
+    placed = {source: theirs.names[name] for name, source in ours.names.items() if name in theirs.names}
+    # What the base's configuration ties may stand in the base twice, and in the expert once.
+    for twins in same_matrices(base):
+        if ties_embeddings(base.folder, twins) and (own := next((placed[name] for name in twins if name in placed), None)):
+            placed |= {name: name if name in expert else own for name in twins if name not in placed}
+    aligned = AlignedExpert(base, expert, placed)
     poolers = any("pooler" in name for name in base)
     if not all(_is_head(name, theirs) or ("pooler" in name and not poolers) for name in aligned.left_out):
         return expert

@@ -134,7 +134,7 @@ class Backbone(ABC):
     @cached_property
     def statistics(self) -> frozenset[str]:
         """The names on disk of what the network measures and does not learn: statistics of norms over batches."""
-        measured = {name for name, _ in self.model.named_buffers()}
+        measured = {name for name, _ in self.model.named_buffers() if name.endswith(("running_mean", "running_var"))}
         return frozenset(source for name, source in self.names.items() if name in measured)
 
     @cached_property

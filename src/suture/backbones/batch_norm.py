@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from suture.backbones.backbone import Backbone
+from suture.errors import DataError, UnsupportedFormat
 
 BATCH = 128
 """Inputs that are normalised together: enough of every task to stand for all."""
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""PyTorch's own norms over batches, and what is made of them."""
 
 
 def measured_statistics(backbone: Backbone, weights: Mapping[str, Tensor], prepared: Sequence[Sequence[Any]]) -> dict[str, Tensor]:
@@ -23,20 +25,29 @@ def measured_statistics(backbone: Backbone, weights: Mapping[str, Tensor], prepa
     Batches hold inputs of all tasks in turn, and are normalised by their own mean and variance on the way, as in training; what is
     returned is of all inputs together. Variances are the unbiased ones that PyTorch keeps.
 
+    Raises :class:`UnsupportedFormat` for statistics of other norms than PyTorch's own, :class:`DataError` for a single input.
+
     Source: Jordan et al., 2023, *REPAIR*, arXiv 2211.08403, section 3 (resetting the statistics of a merged network).
     """
     mixed = [each for each in chain.from_iterable(zip_longest(*prepared)) if each is not None]
+    if len(mixed) < 2:
+        raise DataError("batch_norm: recalibrate needs more than one input")
     norms = {name: module for name, module in backbone.model.named_modules() if isinstance(module, NORMS) and module.track_running_stats}
     sums = {name: _Moments() for name in norms}
     given = {name: tensor.float() for name, tensor in weights.items() if name not in backbone.statistics}
     with torch.no_grad(), _batch_statistics(norms, {name: sums[name].add for name in norms}):
-        for start in range(0, len(mixed), BATCH):
-            backbone.represent(mixed[start : start + BATCH], given)
+        # Of nearly one size, as a last one of a single input has no variance.
+        for rows in torch.arange(len(mixed)).chunk(-(-len(mixed) // BATCH)):
+            backbone.represent([mixed[row] for row in rows.tolist()], given)
     found: dict[str, Tensor] = {}
     for name, moments in sums.items():
         for kind, value in (("running_mean", moments.mean), ("running_var", moments.variance)):
             if moments.count and (source := backbone.names.get(f"{name}.{kind}")) is not None:
                 found[source] = value.float()
+    if left := sorted(backbone.statistics - found.keys()):
+        raise UnsupportedFormat(
+            f"batch_norm: recalibrate measures PyTorch's own norms over batches, and these are of others: {', '.join(left)}"
+        )
     return found
 
 

@@ -20,5 +20,10 @@ def saved_head(backbone: Backbone) -> Head:
     if f"{layer}.weight" not in weights:
         raise DataError(f"{weights.path} has no classifier: there is no tensor '{layer}.weight'")
     weight = weights[f"{layer}.weight"].float().clone()
+    if weight.shape[1] != backbone.width:
+        raise DataError(
+            f"{weights.path}: {layer!r} takes {weight.shape[1]} numbers, not the {backbone.width} that represent an input: "
+            "the library puts something between them"
+        )
     bias = weights[f"{layer}.bias"].float().clone() if f"{layer}.bias" in weights else torch.zeros(len(weight))
     return Head(weight, bias, classes=backbone.classes if len(backbone.classes) == len(weight) else ())

@@ -1,14 +1,19 @@
 """Plain modules as backbones: anything that takes a tensor of inputs and can be asked for representations."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import version
 from operator import call
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -18,7 +23,8 @@ from torch import Tensor, nn
 from suture.backbones.backbone import Backbone
 from suture.backbones.batching import TOKENS_PER_BATCH
 from suture.backbones.families import Kind, block_names
-from suture.errors import DataError
+from suture.checkpoints import sha256_of
+from suture.errors import DataError, SutureError
 from suture.inputs import Input, opened_image
 
 INPUTS = "inputs"
@@ -56,7 +62,7 @@ class Network:
     classes: tuple[str, ...] = ()
     """The names of its classes."""
     identity: tuple[str, ...] = ()
-    """What decides the representations beside module and weights: settings of the transform, versions of libraries."""
+    """What decides the representations beside weights and source files: settings that come from elsewhere, versions of libraries."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,12 @@ class NetworkBackbone(Backbone):
         return self._fresh()
 
     def _fresh(self) -> Network:
-        with torch.random.fork_rng(devices=[]):  # the weights that a module starts with are drawn
+        with torch.random.fork_rng(devices=[]), _faults_of(self.name):  # the weights that a module starts with are drawn
             network: object = self.make()
         if not isinstance(network, Network):
             raise DataError(f"backbone.network: {self.name} returned {type(network).__name__}, not a suture.Network")
-        return network
+        # A function may return one and the same module time and again, and weights are put into ours.
+        return replace(network, model=deepcopy(network.model))
 
     @property
     def kind(self) -> Kind:
@@ -91,7 +98,9 @@ class NetworkBackbone(Backbone):
     @cached_property
     def digest(self) -> str:
         """The sha256 of everything that decides the representations."""
-        identity = [self.weights.digest, self.name, *self.network.identity, version("torch")]
+        network = self.network
+        code = [_source_of(part) for part in (self.make, type(network.model), network.transform, network.represent)]
+        identity = [self.weights.digest, self.name, code, *network.identity, version("torch")]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     @property
@@ -111,7 +120,9 @@ class NetworkBackbone(Backbone):
 
     def collate(self, prepared: Sequence[Input]) -> Mapping[str, Tensor]:
         """Return inputs as the network takes them, stacked."""
-        return {INPUTS: torch.stack([self.network.transform(self._opened(each)) for each in prepared])}
+        opened = [self._opened(each) for each in prepared]
+        with _faults_of(self.name):
+            return {INPUTS: torch.stack([self.network.transform(each) for each in opened])}
 
     def _opened(self, given: Input) -> Any:
         return given if isinstance(given, str) else opened_image(given)
@@ -119,7 +130,12 @@ class NetworkBackbone(Backbone):
     def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:
         """Return the representations of a batch; ``stand_ins`` replace parameters, by their names in the model."""
         own = {f"model.{name}": tensor for name, tensor in (stand_ins or {}).items()}
-        answer: Tensor = torch.func.functional_call(_Representing(self.model, self.network.represent), own, (batch[INPUTS],))
+        representing = _Representing(self.model, self.network.represent)
+        with _faults_of(self.name):
+            answer: Tensor = torch.func.functional_call(representing, own, (batch[INPUTS],))
+        if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(batch[INPUTS]):
+            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise DataError(f"backbone.network: {self.name} represents {len(batch[INPUTS])} inputs by {found}, not by a tensor of (n, k)")
         return answer
 
     @cached_property
@@ -151,10 +167,13 @@ class NetworkBackbone(Backbone):
             missing = model.load_state_dict(given, strict=False).missing_keys
         except RuntimeError as error:  # tensors of other shapes
             raise self._unfilled(" ".join(str(error).split())) from error
-        return model.float().eval().requires_grad_(False), set(missing)
+        # A parameter that goes by two names is saved by one of them.
+        filled = {id(tensor) for name, tensor in model.state_dict(keep_vars=True).items() if name not in missing}
+        absent = {name for name in missing if id(model.state_dict(keep_vars=True)[name]) not in filled}
+        return model.float().eval().requires_grad_(False), absent
 
     def _lacking(self, missing: set[str]) -> list[str]:
-        # Buffers of integers, such as counts of batches, are not merged and change no representation; the classifier is not read.
+        # Buffers of integers, such as counts of batches, are as the module makes them; the classifier is not read.
         own = self.network.model.state_dict()
         return sorted(name for name in missing if own[name].is_floating_point() and not self._classifies(name))
 
@@ -179,6 +198,38 @@ def made_by(place: str) -> Callable[[], Network]:
     module, _, name = place.partition(":")
     try:
         function: Callable[[], Network] = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(f"backbone.network: {place!r} cannot be imported ({error}); expected package.module:function") from error
+    except Exception as error:  # whatever a module does when it is imported
+        raise DataError(
+            f"backbone.network: {place!r} cannot be imported ({error}); expected package.module:function, of a module that is installed "
+            "or on PYTHONPATH"
+        ) from error
     return function
+
+
+def _source_of(part: Any) -> str:
+    """Return what tells a piece of code: its name, its source file's sha256, and the values that were bound to it.
+
+    Where those cannot be told, as of a function inside a function, it is like no other, so that nothing is taken for its result.
+    """
+    inner, bound = (part.func, repr((part.args, sorted(part.keywords.items())))) if isinstance(part, partial) else (part, "")
+    if getattr(inner, "__closure__", None):
+        return uuid4().hex
+    code = inner if hasattr(inner, "__qualname__") else type(inner)
+    try:
+        file = inspect.getsourcefile(code)
+    except TypeError:  # built in
+        file = None
+    named = f"{code.__module__}:{code.__qualname__} {bound}"
+    return f"{named} {sha256_of(Path(file))}" if file else named
+
+
+@contextmanager
+def _faults_of(name: str) -> Iterator[None]:
+    """Say whose code it was that failed."""
+    try:
+        yield
+    except SutureError:
+        raise
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"backbone.network: {name} failed with {told}") from error

@@ -14,7 +14,7 @@ from suture.backbones.networks import Network, NetworkBackbone, made_by
 from suture.backbones.open_clip_networks import OPEN_CLIP, open_clip_network
 from suture.backbones.text import TextBackbone
 from suture.backbones.timm_networks import timm_network
-from suture.checkpoints import OPEN_CLIP_WEIGHTS, Weights
+from suture.checkpoints import Weights
 from suture.errors import CorruptCheckpoint, DataError
 
 
@@ -50,13 +50,14 @@ def open_backbone(
 def _own_network(network: str | Callable[[], Network]) -> tuple[str, Callable[[], Network]] | None:
     if isinstance(network, str):
         return (network, made_by(network)) if network else None
-    return f"{network.__module__}:{network.__qualname__}", network
+    return f"{network.__module__}:{getattr(network, '__qualname__', type(network).__name__)}", network
 
 
 def _other_library(folder: Path, weights: Weights) -> tuple[str, Callable[[], Network]] | None:
     """Return the name and the maker of a network of timm or open_clip; None where the folder is of transformers, or of nobody."""
     config = folder / "config.json"
-    if (folder / OPEN_CLIP).is_file() and (weights.files[0].name == OPEN_CLIP_WEIGHTS or not config.is_file()):
+    # Folders of open_clip's makers may hold the same model as transformers names its tensors, too.
+    if (folder / OPEN_CLIP).is_file() and (any("visual." in name for name in weights) or not config.is_file()):
         return f"open_clip: {_read(folder / OPEN_CLIP).get('model_cfg')}", partial(open_clip_network, folder)
     if config.is_file() and (name := _read(config).get("architecture")):
         return f"timm: {name}", partial(timm_network, folder)

@@ -1,12 +1,12 @@
 """Networks of timm, from folders as its models lie on the hub: ``config.json`` with an ``architecture``, and ``model.safetensors``."""
 
-import json
 import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from suture.backbones.networks import Network
+from suture.checkpoints import sha256_of
 from suture.errors import CorruptCheckpoint, UnsupportedFormat
 
 BLOCKS = r"(layers|stages)(\.|_)\d+\.blocks\.\d+|blocks\.\d+(\.\d+)?|layer\d\.\d+"
@@ -27,7 +27,7 @@ def timm_network(folder: Path) -> Network:
         model = timm.create_model(f"local-dir:{folder}", pretrained=False, num_classes=0)
         settings = timm.data.resolve_data_config({}, model=model)
         transform = timm.data.create_transform(**settings, is_training=False)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise CorruptCheckpoint(f"{folder}: timm makes no network of its config.json: {error}") from error
     told = model.pretrained_cfg
     return Network(
@@ -36,9 +36,10 @@ def timm_network(folder: Path) -> Network:
         # Maps with the channels last are no maps to the blocks; the pattern matches nothing.
         blocks=_innermost(model) if getattr(model, "output_fmt", "NCHW") == "NCHW" else r"(?!)",
         leads=LEADS,
-        classifier=told.get("classifier") or "",
+        # Distilled models have two classifiers, whose answers are averaged: no one layer.
+        classifier=told["classifier"] if isinstance(told.get("classifier"), str) else "",
         classes=tuple(told.get("label_names") or ()),
-        identity=(json.dumps(settings, sort_keys=True, default=str), version("timm"), version("torchvision")),
+        identity=(sha256_of(folder / "config.json"), version("timm"), version("torchvision")),
     )
 
 

@@ -13,6 +13,7 @@ from suture.checkpoints.lora import LoraExpert
 from suture.checkpoints.manifest import Manifest, read_manifest
 from suture.checkpoints.reading import OPEN_CLIP_WEIGHTS, SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
 from suture.checkpoints.staging import check_output, staged_file, staged_folder
+from suture.checkpoints.twins import same_matrices, ties_embeddings
 from suture.checkpoints.writing import write_safetensors
 
 Weights = Checkpoint | LoraExpert | AlignedExpert
@@ -40,9 +41,11 @@ __all__ = [
     "open_checkpoint",
     "open_expert",
     "read_manifest",
+    "same_matrices",
     "sha256_of",
     "staged_file",
     "staged_folder",
+    "ties_embeddings",
     "write_like",
     "write_safetensors",
 ]

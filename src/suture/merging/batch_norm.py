@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from suture.checkpoints import Weights
 from suture.errors import IncompatibleExperts
 from suture.merging.method import MergingMethod, Survey
 from suture.merging.task_arithmetic import TaskArithmetic
@@ -47,7 +48,9 @@ def merged_statistics(survey: Survey, policy: BatchNorm) -> dict[str, Tensor]:
     return {block.name: block.base.to(vector.dtype) + vector for block, vector in vectors}
 
 
-def check_variance(name: str, merged: Tensor) -> None:
-    """Raise :class:`IncompatibleExperts` when a variance has come out negative: then an expert's, or the base's, is."""
-    if VARIANCE.search(name) and bool((merged < 0).any()):
-        raise IncompatibleExperts(f"tensor {name!r} is a variance, and that of an expert or of the base is negative: it is spoilt")
+def check_variances(base: Weights, experts: Sequence[Weights]) -> None:
+    """Raise :class:`IncompatibleExperts` when a variance is negative, of whatever model, and whatever the policy."""
+    for weights in (base, *experts):
+        for name in weights:
+            if VARIANCE.search(name) and bool((weights[name] < 0).any()):
+                raise IncompatibleExperts(f"{weights.path}: the tensor {name!r} is a variance, and it is negative: the file is spoilt")

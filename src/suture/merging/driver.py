@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
-from suture.errors import OutputError, UsageError
-from suture.merging.batch_norm import STATISTICS, BatchNorm, check_variance, merged_statistics, method_for
+from suture.errors import NonFiniteTensor, OutputError, UsageError
+from suture.merging.batch_norm import STATISTICS, BatchNorm, check_variances, merged_statistics, method_for
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
@@ -43,6 +43,9 @@ def merge_tensors(
     Raises :class:`IncompatibleExperts`, :class:`NonFiniteTensor`, or :class:`UsageError` for a data-driven method without calibration.
     """
     check_experts(base, experts, any_dtype=dtype is not None)
+    if batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base):
+        raise UsageError("batch_norm: recalibrate takes a whole merged network: use merge_to_folder")
+    check_variances(base, experts)
     sources = Sources(base, experts, dtype)
     tied = tied_names(base, experts, frozenset() if calibration is None else calibration.parameters)
     with (
@@ -83,8 +86,10 @@ def merge_to_folder(
     files = [file for weights in (base, *experts) for file in weights.files]
     manifest = Manifest(inputs=inputs, settings=settings)
     with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
-        merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=batch_norm, stage=stage)
-        if batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base):
+        anew = batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base)
+        policy: BatchNorm = "mean" if anew else batch_norm
+        merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=policy, stage=stage)
+        if anew:
             merged = _recalibrated(base, merged, calibration, dtype, stage)
         manifest.files = write_like(base, folder, merged, dtype)
     return Path(out)
@@ -103,7 +108,10 @@ def _recalibrated(
             measured = calibration.statistics(plain)
             progress(1)
         for name in base:
-            yield name, measured[name].to(plain[name].dtype) if name in measured else plain[name]
+            tensor = measured[name].to(plain[name].dtype) if name in measured else plain[name]
+            if name in measured and not bool(tensor.isfinite().all()):
+                raise NonFiniteTensor(f"tensor {name!r}, measured anew, holds NaN or Inf as {tensor.dtype}")
+            yield name, tensor
 
 
 @contextmanager
@@ -206,4 +214,3 @@ def _restore(target: Tensor, name: str, base: Tensor, merged: Tensor, sources: S
     """Put a merged task vector on its base, and into its place."""
     restore(base, merged, target)
     check_finite(name, target, sources.base, sources.experts)
-    check_variance(name, target)

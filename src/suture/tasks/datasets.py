@@ -1,5 +1,6 @@
 """Data sets of Hugging Face's library: by their names on the hub, or from local folders."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from suture.tasks.task import Split
 
 SAVED = ("state.json", "dataset_dict.json")
 """What the library writes when it saves a data set, or one of several splits."""
+
+
+SHARD = re.compile(r"-(\d+)-of-(?P<of>\d+)$")
+"""How files that are parts of one are numbered."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,9 @@ def read_dataset(
 ) -> tuple[Split, list[str]]:
     """Read a split and its classes; columns as in :func:`suture.tasks.read_split`. Images are opened when they are looked at.
 
-    Labels that the data set itself numbers go by its names where these are the given classes, else by their numbers: prompts often name
-    classes in other words. Without given classes they are the data set's own.
+    Labels that the data set itself numbers go by its names where these are the given classes, but for capitals and punctuation; else by
+    their numbers, as prompts often name classes in other words: then there must be as many, and none of the names may stand at another
+    place. Without given classes they are the data set's own.
 
     Raises :class:`DataError` when the library is not installed, or the data set, a column or a label is not what is expected.
     """
@@ -63,10 +69,25 @@ def read_dataset(
     if label is None:
         return Split(inputs), list(classes or [])
     raw, own = _labels(source, data, label)
-    if own is not None and classes is not None and not set(own) <= set(classes):
-        raw, own = [str(own.index(value)) for value in raw], None
+    if own is not None and classes is not None:
+        meant = _as_classes(source, own, classes)
+        raw, own = [meant[value] for value in raw], None
     names = list(classes or own or sorted(set(raw), key=numbers_first))
     return Split(inputs, torch.tensor(places_of(str(source), raw, names, label))), names
+
+
+def _as_classes(source: DataSet, own: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """Return the class that each of a data set's own names means."""
+    plain = ["".join(letter for letter in name.casefold() if letter.isalnum()) or name for name in own]
+    given = {"".join(letter for letter in name.casefold() if letter.isalnum()) or name: name for name in classes}
+    if len(given) == len(classes) and len(set(plain)) == len(own) and set(plain) <= given.keys():
+        return {name: given[each] for name, each in zip(own, plain, strict=True)}
+    places = list(given)
+    moved = [name for place, (name, each) in enumerate(zip(own, plain, strict=True)) if each in given and places.index(each) != place]
+    if len(own) != len(classes) or moved:
+        odd = f"{moved[0]!r} stands at another place" if moved else f"{len(own)} of them, but {len(classes)} classes"
+        raise DataError(f"{source}: its own names of the labels are not the classes, and their numbers cannot be meant: {odd}")
+    return dict(zip(own, classes, strict=True))
 
 
 def _opened(source: DataSet) -> Any:
@@ -79,23 +100,36 @@ def _opened(source: DataSet) -> Any:
         with _quietly(datasets):
             if any((folder / name).is_file() for name in SAVED):
                 saved = datasets.load_from_disk(str(folder))
-                return saved[source.split] if isinstance(saved, dict) else saved
+                if isinstance(saved, dict):
+                    return saved[source.split]
+                if saved.split is not None and str(saved.split) != source.split:
+                    raise DataError(f"{folder} holds the split {str(saved.split)!r}, not {source.split!r}")
+                return saved
             if source.files is not None:
                 files = _fetched(source)
                 kind = {".csv": "csv", ".jsonl": "json", ".json": "json"}.get(files[0].suffix, "parquet")
                 return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
             return datasets.load_dataset(source.name, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"{source} cannot be read: {' '.join(str(error).split())[:300]}") from error
 
 
 def _fetched(source: DataSet) -> list[Path]:
-    """Return the files of a repository that a source names, in the local cache."""
+    """Return the files that a source names, of a folder or of a repository in the local cache; all shards, where they are numbered."""
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(source.name, repo_type="dataset", revision=source.revision, allow_patterns=[source.files or ""]))
-    if not (found := sorted(folder.glob(source.files or ""))):
-        raise DataError(f"{source.name} has no files {source.files!r}, or they are not in the local cache")
+    pattern, folder = source.files or "", Path(source.name)
+    if not folder.is_dir():
+        folder = Path(snapshot_download(source.name, repo_type="dataset", revision=source.revision, allow_patterns=[pattern]))
+    if not (found := sorted(folder.glob(pattern))):
+        raise DataError(f"{source.name} has no files {pattern!r}, or they are not in the local cache")
+    for file in found:
+        if shard := SHARD.search(file.stem):
+            count = sum(other.stem.startswith(file.stem[: shard.start()]) for other in found)
+            if count != int(shard["of"]):
+                raise DataError(
+                    f"{source}: {count} of the {int(shard['of'])} files {file.stem[: shard.start()]}-… are there; fetch it again"
+                )
     return found
 
 
