@@ -39,6 +39,8 @@ def types() -> None:
 def tests() -> None:
     """Run tests and doctests, shapes checked, one worker per core."""
     call(PYTHON, "-m", "pytest", "-n", "2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    if not (EXTRAS / "timm").is_dir():
+        sys.exit(f"check: {EXTRAS} has no timm: make installs it there")
     # In a process of its own: with torchvision there, transformers behaves otherwise.
     call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", OMP_NUM_THREADS="1", PYTHONPATH=str(EXTRAS))
 

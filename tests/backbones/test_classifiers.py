@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backbones import zoo
@@ -140,3 +140,23 @@ def test_a_pooler_that_is_not_the_experts_is_not_used(tmp_path: Path) -> None:
     encode(open_backbone(base.path, expert), zoo.TEXTS)
     with pytest.raises(IncompatibleExperts, match=r"does not fill the model .*pooler"):
         encode(open_backbone(base.path, expert, "pooler"), zoo.TEXTS)
+
+
+def test_what_a_base_ties_may_stand_there_twice_and_in_experts_once(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(**zoo.MODELS["gpt2"][2])).save_pretrained(tmp_path / "expert")
+    whole = load_file(tmp_path / "expert" / "model.safetensors")
+    folder = tmp_path / "base"
+    folder.mkdir()
+    embedding = whole["transformer.wte.weight"] + 0.1
+    twice = {**whole, "transformer.wte.weight": embedding, "lm_head.weight": embedding.clone()}
+    save_file(twice, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_bytes((tmp_path / "expert" / "config.json").read_bytes())
+    base = open_checkpoint(folder)
+    expert = open_aligned(base, tmp_path / "expert")
+    assert torch.equal(expert["lm_head.weight"], whole["transformer.wte.weight"])
+    merged = dict(merge_tensors(WeightAveraging(), base, [expert]))
+    torch.testing.assert_close(merged["lm_head.weight"], whole["transformer.wte.weight"])
+    assert torch.equal(merged["lm_head.weight"], merged["transformer.wte.weight"])

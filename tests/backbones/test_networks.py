@@ -1,5 +1,7 @@
 """Plain modules as backbones: found by a function or by its name, filled by the names on disk, operated on block by block."""
 
+import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -17,7 +19,7 @@ import suture
 from suture.backbones import NetworkBackbone
 from suture.cli.app import app
 from suture.errors import DataError, IncompatibleExperts, SutureWarning, UnsupportedFormat
-from suture.representation import encode
+from suture.representation import encode, encode_cached
 from suture.surgery import ClosedForm, fit_deep_closed_form
 
 
@@ -140,15 +142,130 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         flat.blocks  # noqa: B018
 
 
-def test_settings_of_the_transform_tell_representations_apart(tmp_path: Path) -> None:
+def told() -> suture.Network:
+    return suture.Network(Tiny(), pixels_of, Tiny.features, identity=("32 px",))
+
+
+def test_settings_that_it_tells_tell_representations_apart(tmp_path: Path) -> None:
     backbone = opened(saved(tmp_path / "e", 1))
-
-    def other() -> suture.Network:
-        return suture.Network(Tiny(), pixels_of, Tiny.features, identity=("32 px",))
-
-    digests = {NetworkBackbone(backbone.folder, backbone.weights, make, "name").digest for make in (tiny, other)}
+    digests = {NetworkBackbone(backbone.folder, backbone.weights, make, "name").digest for make in (tiny, told)}
     assert len(digests) == 2
     assert opened(backbone.folder).digest == backbone.digest
+
+
+def test_changed_code_tells_representations_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "e", 1)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for side in (16, 12):
+        file = tmp_path / f"changing_{side}.py"
+        file.write_text(Path(__file__).read_text(encoding="utf-8").replace("(16, 16)", f"({side}, {side})"), encoding="utf-8")
+        file.rename(tmp_path / "changing.py")
+        sys.modules.pop("changing", None)
+        importlib.invalidate_caches()
+        sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+        backbone = suture.open_backbone(tmp_path / "e", suture.open_checkpoint(tmp_path / "e"), network="changing:tiny")
+        found.append((backbone.digest, encode_cached(backbone, images(2))))
+        sys.dont_write_bytecode = before
+    assert found[0][0] != found[1][0]
+    assert not torch.allclose(found[0][1], found[1][1])
+
+
+def test_functions_inside_functions_are_like_no_other(tmp_path: Path) -> None:
+    weights = suture.open_checkpoint(saved(tmp_path / "e", 1))
+
+    def with_side(side: int) -> NetworkBackbone:
+        def transform(image: Image.Image) -> Tensor:
+            return pixels_of(image) * side
+
+        backbone = suture.open_backbone(tmp_path / "e", weights, network=lambda: suture.Network(Tiny(), transform, Tiny.features))
+        assert isinstance(backbone, NetworkBackbone)
+        return backbone
+
+    first, second = (encode_cached(with_side(side), images(2)) for side in (1, 2))
+    assert not torch.allclose(first, second)
+
+
+ONE = Tiny()
+
+
+def always_one() -> suture.Network:
+    return suture.Network(ONE, pixels_of, Tiny.features)
+
+
+def test_a_module_that_is_given_again_and_again_stays_as_it_is(tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in ONE.state_dict().items()}
+    backbones = [
+        suture.open_backbone(folder, suture.open_checkpoint(folder), network=always_one)
+        for folder in (saved(tmp_path / "a", 1), saved(tmp_path / "b", 2))
+    ]
+    own = [encode(backbone, images(2)) for backbone in backbones]
+    assert all(backbone.names for backbone in backbones)
+    assert torch.equal(encode(backbones[0], images(2)), own[0])
+    assert not torch.allclose(*own)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ONE.state_dict().items())
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.second = self.first
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.second(self.first(pixels.mean(dim=(2, 3))))
+
+
+def shared() -> suture.Network:
+    return suture.Network(Shared(), pixels_of)
+
+
+def test_a_parameter_of_two_names_is_saved_by_one(tmp_path: Path) -> None:
+    model = Shared()
+    save_model(model, str(tmp_path / "model.safetensors"))
+    backbone = suture.open_backbone(tmp_path, suture.open_checkpoint(tmp_path), network=shared)
+    assert len(backbone.weights) == 2
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encode(backbone, images(2)), model(torch.stack([pixels_of(Image.fromarray(image)) for image in images(2)]))
+        )
+
+
+def as_they_are(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+
+
+def unlike() -> suture.Network:
+    return suture.Network(Tiny(), as_they_are, Tiny.features)
+
+
+def as_arrays() -> suture.Network:
+    return suture.Network(Tiny(), np.asarray, Tiny.features)  # type: ignore[arg-type]
+
+
+def maps() -> suture.Network:
+    return suture.Network(Tiny(), pixels_of, lambda model, batch: model.stem(batch))
+
+
+def demanding(size: int) -> suture.Network:
+    return tiny()
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (unlike, r"unlike failed with RuntimeError: stack expects each tensor to be equal size"),
+        (as_arrays, r"as_arrays failed with TypeError"),
+        (maps, r"maps represents 2 inputs by \(2, 8, 4, 4\), not by a tensor of \(n, k\)"),
+        (demanding, r"demanding failed with TypeError: .*missing 1 required positional argument"),
+        ("math:pi", "'math:pi' is no function, but float"),
+    ],
+)
+def test_whose_code_failed_is_told(network: Any, message: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "e", 1)
+    pictures = [np.zeros((8, 8, 3), dtype=np.uint8), np.zeros((9, 9, 3), dtype=np.uint8)]
+    with pytest.raises(DataError, match=f"backbone.network: .*{message}"):
+        encode(suture.open_backbone(folder, suture.open_checkpoint(folder), network=network), pictures)
 
 
 def test_classifiers_of_other_sizes_are_left_out_and_kept_as_heads(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backbones import zoo
-from suture.backbones import Head, ImageBackbone, TaskCalibration
+from suture.backbones import Head, ImageBackbone, TaskCalibration, batch_norm
+from suture.backbones.batch_norm import measured_statistics
 from suture.checkpoints import Checkpoint, open_checkpoint
-from suture.errors import IncompatibleExperts, UsageError
+from suture.errors import DataError, IncompatibleExperts, NonFiniteTensor, UsageError
 from suture.merging import (
     AdaMerging,
     ConcreteTaskArithmetic,
@@ -135,3 +136,23 @@ def test_recalibrating_leaves_the_network_as_it_was(calibration: TaskCalibration
     after = calibration.backbone.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not any(module.training or module._forward_pre_hooks for module in calibration.backbone.model.modules())
+
+
+def test_what_is_measured_must_fit_the_output(
+    folders: list[Path], calibration: TaskCalibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, experts = opened(folders)
+    monkeypatch.setattr(TaskCalibration, "statistics", lambda self, weights: dict.fromkeys(self.backbone.statistics, torch.tensor([1e6])))
+    with pytest.raises(NonFiniteTensor, match=r"measured anew, holds NaN or Inf as torch\.float16"):
+        merge_to_folder(
+            TaskArithmetic(), base, experts, tmp_path / "out", calibration=calibration, batch_norm="recalibrate", dtype=torch.float16
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_last_batch_of_one_is_no_batch(calibration: TaskCalibration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_norm, "BATCH", 17)
+    found = measured_statistics(calibration.backbone, {}, calibration.prepared)
+    assert found.keys() == calibration.backbone.statistics
+    with pytest.raises(DataError, match="needs more than one input"):
+        measured_statistics(calibration.backbone, {}, [calibration.prepared[0][:1]])

@@ -60,12 +60,15 @@ def test_images_of_a_saved_data_set_are_opened_when_looked_at(tmp_path: Path) ->
         read_dataset(DataSet(str(tmp_path / "saved"), "dev"), None, image="image")
 
 
+FILES = ("test-00000-of-00002", "test-00001-of-00002", "noisy-0", "part-00000-of-00002")
+
+
 def test_only_the_files_asked_for_are_taken_from_the_hub(tmp_path: Path) -> None:
-    publish(
-        tmp_path / "hub", "some/animals", {"data/test-0.parquet": some(), "data/test-1.parquet": some(), "data/noisy-0.parquet": some()}
-    )
+    publish(tmp_path / "hub", "some/animals", {f"data/{name}.parquet": some() for name in FILES})
     split, _ = read_dataset(DataSet("some/animals", "test", files="data/test-*.parquet"), None, image="image")
     assert len(split) == 8
+    with pytest.raises(DataError, match=r"some/animals \(test\): 1 of the 2 files part-… are there; fetch it again"):
+        read_dataset(DataSet("some/animals", "test", files="data/part-*"), None, image="image")
     with pytest.raises(DataError, match=r"some/animals has no files 'data/dev-\*', or they are not in the local cache"):
         read_dataset(DataSet("some/animals", "dev", files="data/dev-*"), None, image="image")
     with pytest.raises(DataError, match=r"some/absent \(test\) cannot be read: "):
@@ -82,10 +85,26 @@ def test_labels_go_by_names_where_they_are_the_classes_and_else_by_numbers(tmp_p
     worded, names = read_dataset(source, ["a small cat", "a big dog"], image="image")
     assert worded.known_labels().tolist() == [0, 1, 1, 0]
     assert names == ["a small cat", "a big dog"]
-    with pytest.raises(DataError, match=r"saved \(all\), row 2: column 'label' holds '1'; the classes are one"):
-        read_dataset(source, ["one"], image="image")
+    cased, _ = read_dataset(source, ["DOG", "Cat"], image="image")
+    assert cased.known_labels().tolist() == [1, 0, 0, 1]
+    for classes, odd in (
+        (["one"], "2 of them, but 1 classes"),
+        (["a", "b", "c"], "but 3"),
+        (["dog", "sparrow"], "'dog' stands at another"),
+    ):
+        with pytest.raises(DataError, match=rf"saved \(all\): its own names of the labels are not the classes, .*{odd}"):
+            read_dataset(source, classes, image="image")
     unlabelled, _ = read_dataset(source, ["x"], image="image", label=None)
     assert unlabelled.labels is None
+
+
+def test_a_folder_of_one_split_is_not_taken_for_another(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "train.csv").write_text("text,label\nhello,b\n")
+    datasets.load_dataset(str(tmp_path / "files"), split="train").save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="saved holds the split 'train', not 'test'"):
+        read_dataset(DataSet(str(tmp_path / "saved"), "test"), None)
+    assert len(read_dataset(DataSet(str(tmp_path / "files"), "any", files="*.csv"), None)[0]) == 1
 
 
 def test_texts_and_folders_of_files(tmp_path: Path) -> None:

@@ -197,12 +197,14 @@ def made_by(place: str) -> Callable[[], Network]:
     """Return the function that a recipe names, as ``package.module:function``; raises :class:`DataError` when there is none."""
     module, _, name = place.partition(":")
     try:
-        function: Callable[[], Network] = getattr(import_module(module), name)
+        function: object = getattr(import_module(module), name)
     except Exception as error:  # whatever a module does when it is imported
         raise DataError(
             f"backbone.network: {place!r} cannot be imported ({error}); expected package.module:function, of a module that is installed "
             "or on PYTHONPATH"
         ) from error
+    if not callable(function):
+        raise DataError(f"backbone.network: {place!r} is no function, but {type(function).__name__}")
     return function
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "check_output",
     "convert",
     "copy_companions",
+    "is_adapter",
     "local_copy",
     "on_hub",
     "open_checkpoint",

@@ -130,9 +130,12 @@ def merge(
         typer.Option("--dtype", help="Write this precision; needed when base and experts are stored in different ones."),
     ] = None,
     batch_norm: Annotated[
-        Literal["mean", "base"],
-        typer.Option("--batch-norm", help="Running statistics of such norms: the experts' mean, or the base's; a recipe has its own way."),
-    ] = "mean",
+        Literal["mean", "base"] | None,
+        typer.Option("--batch-norm", help="Running statistics of such norms: the experts' mean, or the base's; in recipes, 'batch_norm'."),
+    ] = None,
+    network: Annotated[
+        str, typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the network, where it is one of your own.")
+    ] = "",
     replace: Replace = False,
 ) -> None:
     """Merge experts into one model folder, tensor by tensor, whatever their size.
@@ -149,6 +152,8 @@ def merge(
     if recipe is not None:
         if base is not None or experts:
             raise UsageError("--recipe names base and experts itself: give either it, or --base and EXPERTS")
+        if batch_norm is not None or network:
+            raise UsageError("a recipe says itself what --batch-norm and --network do ('batch_norm', 'backbone.network'): leave them out")
         from suture.experiment import merge_only, read_recipe
 
         merge_only(read_recipe(recipe), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
@@ -157,8 +162,10 @@ def merge(
             raise UsageError("give --base and at least one expert, or --recipe")
         check_output(out, replace=replace, inputs=[base, *experts])
         origin = open_checkpoint(base)
-        sources = [open_aligned(origin, expert) for expert in experts]
-        merge_to_folder(chosen, origin, sources, out, dtype=precision, batch_norm=batch_norm, replace=replace, stage=console.progress_stage)
+        sources = [open_aligned(origin, expert, network) for expert in experts]
+        merge_to_folder(
+            chosen, origin, sources, out, dtype=precision, batch_norm=batch_norm or "mean", replace=replace, stage=console.progress_stage
+        )
     console.show_written(out)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from suture.backbones import Backbone, Head, load_heads, saved_head
-from suture.checkpoints import open_checkpoint
+from suture.checkpoints import is_adapter, local_copy, open_checkpoint
 from suture.errors import DataError
 from suture.experiment.task_recipe import BackboneRecipe, DataSetRecipe, TaskRecipe
 from suture.inputs import identities
@@ -24,6 +24,8 @@ def given_head(entry: TaskRecipe, backbone: BackboneRecipe, base: Backbone) -> H
     :func:`suture.backbones.saved_head` and :func:`suture.representation.zero_shot_head` raise.
     """
     about = f"task {entry.name!r}"
+    if entry.head.saved and is_adapter(local_copy(entry.expert)):
+        raise DataError(f"{about}: {entry.expert} is an adapter, and has no classifier of its own: give another 'head'")
     if entry.head.saved:
         file, weights = entry.expert, open_checkpoint(entry.expert)
         head = saved_head(backbone.open(weights.folder, weights))

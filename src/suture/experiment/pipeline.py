@@ -19,6 +19,7 @@ from suture.experiment.provenance import inputs_digest
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
+from suture.merging.batch_norm import STATISTICS
 from suture.merging.method import SEED
 from suture.randomness import generator_for
 from suture.representation import encode_cached, representation_bias
@@ -102,7 +103,7 @@ def merge(
 ) -> Checkpoint:
     """Merge the setting's experts into a folder and open it; data-driven methods learn from the calibration set of the seed."""
     learnt_from, about = None, None
-    if isinstance(method, DataDrivenMethod) or recipe.batch_norm == "recalibrate":
+    if learns(setting, recipe, method):
         learnt_from = calibration_set(setting, recipe, seed)
         seen = {task: inputs_digest(own) for task, own in learnt_from.inputs.items()}
         about = {"calibration": {**recipe.calibration.model_dump(mode="json"), "seed": seed, "sha256": seen}}
@@ -227,9 +228,15 @@ def drawn_rows(among: int, size: int, seed: int, task: str) -> Tensor:
     return torch.randperm(among, generator=generator_for(seed, task, "calibration"))[:size]
 
 
+def learns(setting: Setting, recipe: Recipe, method: MergingMethod) -> bool:
+    """Say whether a merge sees the calibration set: for the method, or for the statistics of norms over batches (with the first seed's)."""
+    anew = recipe.batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in setting.base)
+    return anew or isinstance(method, DataDrivenMethod)
+
+
 def merged_model(setting: Setting, recipe: Recipe, method: MergingMethod) -> Model:
     """Return what the tables call a merge, and what it learnt from."""
-    if not isinstance(method, DataDrivenMethod):
+    if not learns(setting, recipe, method):
         return Model(method.label)
     return Model(method.label, calibration=recipe.calibration.label, samples=max(calibration_sizes(setting, recipe).values()))
 

@@ -15,6 +15,9 @@ from suture.representation import encode_cached
 from suture.tasks import Suite, Task, load_suite
 from suture.types import Progress, no_progress
 
+USUAL_SCALE = 20.0
+"""What cosines with prototypes are multiplied by."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -70,7 +73,9 @@ def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Set
     network = recipe.backbone.model_copy(update={"pooling": backbone.pooled_by})
     given = {entry.name: given_head(entry, recipe.backbone, backbone) for entry in recipe.tasks}
     read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in recipe.tasks}
-    heads = {entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale) for entry in recipe.tasks}
+    heads = {
+        entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale or USUAL_SCALE) for entry in recipe.tasks
+    }
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
     return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, network)

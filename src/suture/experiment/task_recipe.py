@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -61,9 +61,9 @@ Source = Annotated[
 
 PromptsPlace = Annotated[
     Annotated[Known, Tag(KNOWN)] | Annotated[Path, Tag(FILE)],
-    Discriminator(lambda value: KNOWN if value in get_args(Known) else FILE),
+    Discriminator(lambda value: KNOWN if isinstance(value, str) and Path(value).suffix != ".json" else FILE),
 ]
-"""A task whose prompts come with Suture, or a file of one's own."""
+"""A task whose prompts come with Suture, or a file of one's own, which ends in ``.json``."""
 
 
 class HeadRecipe(Strict):
@@ -75,8 +75,8 @@ class HeadRecipe(Strict):
     """Whether it is the linear layer of the classifier that the expert was saved as (``…ForImageClassification`` and the like)."""
     prompts: PromptsPlace | None = None
     """Names and templates for a CLIP's zero-shot head."""
-    scale: float = Field(20.0, gt=0, allow_inf_nan=False)
-    """What prototypes' cosines are multiplied by; other heads bring their own."""
+    scale: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """What prototypes' cosines are multiplied by, 20 without; other heads bring their own."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "HeadRecipe":
@@ -85,6 +85,8 @@ class HeadRecipe(Strict):
                 "give one of 'support' (a few labelled samples per class), 'prompts' (for CLIP), 'file' (a heads file) "
                 "and 'saved: true' (the expert's own)"
             )
+        if self.scale is not None and self.support is None:
+            raise ValueError("'scale' is for prototypes: other heads bring their own; take it out")
         return self
 
 
