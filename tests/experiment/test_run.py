@@ -131,7 +131,7 @@ def test_the_written_recipe_runs_again(outcome: tuple[Path, Results], tmp_path: 
 
 def test_the_manifest_tells_data_and_settings(outcome: tuple[Path, Results], recipe_file: Path, data: Path, tmp_path: Path) -> None:
     told = json.loads((outcome[0] / "manifest.json").read_text())["settings"]
-    assert told["backbone"] == {"pooling": "mean", "max_length": 16}
+    assert told["backbone"] == {"pooling": "mean", "max_length": 16, "network": ""}
     assert told["head_scale"] == {"colours": 20.0, "numbers": 20.0, "pets": 20.0}
     assert {split: about["size"] for split, about in told["data"]["pets"].items()} == {"support": 8, "test": 30, "calibration": 40}
     file = data / "pets-test.jsonl"
