@@ -136,15 +136,31 @@ def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Ite
     """Yield the reduced-rank ridge regression for every shrinkage: λ is that share of the mean variance of X."""
     (mu, nu), (xx, xr) = moments.means, moments.covariances
     variances, basis = torch.linalg.eigh(xx)
-    variances = variances.clamp(min=0)
-    rotated = basis.T @ xr
     # A variance this far below the second moment is rounding; where nothing varies at all any λ will do, but for zero.
     least = (ROUNDING * moments.xx.diagonal().mean() / moments.count).clamp(min=torch.finfo(torch.float64).tiny)
+    mean = variances.clamp(min=0).mean()
+    # Fewer rows than features vary in fewer directions, and nothing is regressed on the others.
+    varying = variances > least
+    variances, basis = variances[varying], basis[:, varying]
+    rotated = basis.T @ xr
     for shrinkage in shrinkages:
-        scale = variances + (shrinkage * variances.mean()).clamp(min=least)
-        whitened = rotated / scale.sqrt()[:, None]
-        V = torch.linalg.eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
+        scale = variances + (shrinkage * mean).clamp(min=least)
+        V = _leading(rotated / scale.sqrt()[:, None], rank)
         yield Regression(mu, nu, basis @ (rotated / scale[:, None] @ V), V)
+
+
+def _leading(whitened: Float64[Tensor, "m k"], rank: int) -> Float64[Tensor, "k r"]:
+    """Return the leading right singular vectors, by the smaller of the two products; zeros where there are no more."""
+    m, k = whitened.shape
+    if m >= k:
+        right: Tensor = torch.linalg.eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
+        return right
+    squares, left = torch.linalg.eigh(whitened @ whitened.T)
+    squares, left = squares.flip(0)[:rank], left.flip(1)[:, :rank]
+    there = squares > ROUNDING * squares[:1].clamp(min=torch.finfo(torch.float64).tiny)
+    found = torch.zeros(k, rank, dtype=whitened.dtype)
+    found[:, : int(there.sum())] = whitened.T @ left[:, there] / squares[there].sqrt()
+    return found
 
 
 @dataclass(frozen=True)
