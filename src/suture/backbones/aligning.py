@@ -7,7 +7,6 @@ from pathlib import Path
 
 from suture.backbones.backbone import Backbone
 from suture.backbones.networks import Network, NetworkBackbone
-from suture.backbones.open_clip_networks import OPEN_CLIP
 from suture.backbones.opening import open_backbone
 from suture.checkpoints import AlignedExpert, Checkpoint, Weights, open_expert, same_matrices, ties_embeddings
 from suture.errors import CheckpointError, SutureWarning
@@ -34,7 +33,7 @@ def open_aligned(base: Checkpoint, path: str | Path, network: str | Callable[[],
     Experts that hold other tensors for another reason come back as they are, for whoever compares them with the base to refuse.
     """
     expert = open_expert(base, path)
-    if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (network or (_described(base) and _described(expert))):
+    if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (network or (base.described and expert.described)):
         return expert
     try:
         return _aligned(base, expert, *(open_backbone(weights.folder, weights, network=network) for weights in (base, expert)))
@@ -75,7 +74,3 @@ def _is_head(name: str, network: Backbone) -> bool:
 def _alike(base: Checkpoint, expert: Checkpoint) -> bool:
     ours, theirs = ({name: spec.shape for name, spec in own.specs.items() if spec.dtype.is_floating_point} for own in (base, expert))
     return ours == theirs
-
-
-def _described(weights: Checkpoint) -> bool:
-    return any((weights.folder / name).is_file() for name in ("config.json", OPEN_CLIP))

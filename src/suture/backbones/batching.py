@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 TOKENS_PER_BATCH = 4096
 """Padded tokens per forward pass: enough to keep the matrix products busy, few enough for a processor's cache."""
 
+WHOLE = TOKENS_PER_BATCH // 32
+"""What an input without tokens of its own, as an image, counts for in a batch: so that 32 of them go together."""
+
 
 def batches_of_like_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
     """Yield the places of texts, the shortest first, in batches of at most ``most_tokens`` padded tokens (one text at least).

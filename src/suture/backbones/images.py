@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suture.backbones.batching import TOKENS_PER_BATCH
+from suture.backbones.batching import WHOLE
 from suture.backbones.families import IMAGE, Kind
 from suture.backbones.huggingface import HuggingFaceBackbone, from_folder
 from suture.errors import DataError
 from suture.inputs import Input, Picture, opened_image
-
-LENGTH = TOKENS_PER_BATCH // 32
-"""What an image counts for in a batch, in tokens: so that 32 of them go together."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class ImageBackbone(HuggingFaceBackbone):
 
     def length(self, prepared: Picture) -> int:  # noqa: ARG002
         """Return what an image counts for in a batch: all count the same."""
-        return LENGTH
+        return WHOLE
 
     def collate(self, prepared: Sequence[Picture]) -> Mapping[str, Tensor]:
         """Return images as the network takes them, resized and normalised."""

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from suture.backbones.backbone import Backbone
-from suture.backbones.batching import TOKENS_PER_BATCH
+from suture.backbones.batching import WHOLE
 from suture.backbones.families import Kind, block_names
 from suture.checkpoints import sha256_of
 from suture.errors import DataError, SutureError
@@ -29,9 +29,6 @@ from suture.inputs import Input, opened_image
 
 INPUTS = "inputs"
 """What a batch for a plain module is called."""
-
-LENGTH = TOKENS_PER_BATCH // 32
-"""What an input counts for in a batch, in tokens: so that 32 of them go together."""
 
 PREFIXES = ("", "model.", "module.", "module.model.")
 """What trainers put before the names of a network's tensors."""
@@ -116,7 +113,7 @@ class NetworkBackbone(Backbone):
 
     def length(self, prepared: Input) -> int:  # noqa: ARG002
         """Return what an input counts for in a batch: all count the same."""
-        return LENGTH
+        return WHOLE
 
     def collate(self, prepared: Sequence[Input]) -> Mapping[str, Tensor]:
         """Return inputs as the network takes them, stacked."""
@@ -168,8 +165,9 @@ class NetworkBackbone(Backbone):
         except RuntimeError as error:  # tensors of other shapes
             raise self._unfilled(" ".join(str(error).split())) from error
         # A parameter that goes by two names is saved by one of them.
-        filled = {id(tensor) for name, tensor in model.state_dict(keep_vars=True).items() if name not in missing}
-        absent = {name for name in missing if id(model.state_dict(keep_vars=True)[name]) not in filled}
+        tensors_of = model.state_dict(keep_vars=True)
+        filled = {id(tensor) for name, tensor in tensors_of.items() if name not in missing}
+        absent = {name for name in missing if id(tensors_of[name]) not in filled}
         return model.float().eval().requires_grad_(False), absent
 
     def _lacking(self, missing: set[str]) -> list[str]:

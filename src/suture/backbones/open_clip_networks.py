@@ -11,10 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from suture.backbones.networks import Network
-from suture.checkpoints import sha256_of
+from suture.checkpoints import OPEN_CLIP, sha256_of
 from suture.errors import CorruptCheckpoint, UnsupportedFormat
-
-OPEN_CLIP = "open_clip_config.json"
 
 
 def open_clip_network(folder: Path) -> Network:

@@ -11,10 +11,10 @@ from suture.backbones.families import Pooling, family_of, unknown_family
 from suture.backbones.huggingface import from_folder
 from suture.backbones.images import ImageBackbone
 from suture.backbones.networks import Network, NetworkBackbone, made_by
-from suture.backbones.open_clip_networks import OPEN_CLIP, open_clip_network
+from suture.backbones.open_clip_networks import open_clip_network
 from suture.backbones.text import TextBackbone
 from suture.backbones.timm_networks import timm_network
-from suture.checkpoints import Weights
+from suture.checkpoints import OPEN_CLIP, Weights
 from suture.errors import CorruptCheckpoint, DataError
 
 

@@ -7,8 +7,9 @@ from suture.backbones.backbone import Backbone
 from suture.backbones.families import Family
 from suture.backbones.images import ImageBackbone
 from suture.backbones.networks import NetworkBackbone
-from suture.backbones.open_clip_networks import OPEN_CLIP, open_clip_texts
+from suture.backbones.open_clip_networks import open_clip_texts
 from suture.backbones.text import TextBackbone
+from suture.checkpoints import OPEN_CLIP
 from suture.errors import DataError
 
 TEXTS = Family("CLIP, texts", "text", "projection", "CLIPTextModelWithProjection", "text_config")

@@ -11,7 +11,7 @@ from suture.checkpoints.hub import local_copy, on_hub
 from suture.checkpoints.layout import write_like
 from suture.checkpoints.lora import LoraExpert
 from suture.checkpoints.manifest import Manifest, read_manifest
-from suture.checkpoints.reading import OPEN_CLIP_WEIGHTS, SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
+from suture.checkpoints.reading import OPEN_CLIP, SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
 from suture.checkpoints.staging import check_output, staged_file, staged_folder
 from suture.checkpoints.twins import same_matrices, ties_embeddings
 from suture.checkpoints.writing import write_safetensors
@@ -23,7 +23,7 @@ A mapping of names on disk to tensors, with files, specs, a digest and a fingerp
 """
 
 __all__ = [
-    "OPEN_CLIP_WEIGHTS",
+    "OPEN_CLIP",
     "SINGLE",
     "AlignedExpert",
     "Checkpoint",

@@ -7,12 +7,12 @@ import shutil
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from suture.checkpoints.reading import INDEX, Checkpoint
+from suture.checkpoints.reading import INDEX, OPEN_CLIP, Checkpoint
 from suture.checkpoints.writing import write_text
 
 FILES = (
     "config*.json",
-    "open_clip_config.json",
+    OPEN_CLIP,
     "generation_config.json",
     "tokenizer*.json",
     "tokenizer.model",
@@ -40,7 +40,7 @@ def copy_companions(source: Checkpoint, target: Path) -> None:
     its folder, when that folder is a model's (it holds a configuration). Raises ``OSError`` as copying does.
     """
     folder = source.folder
-    if folder != source.path and not any((folder / name).is_file() for name in ("config.json", "open_clip_config.json")):
+    if folder != source.path and not source.described:
         return
     copy_files(folder, target)
     if len(source.files) > 1:

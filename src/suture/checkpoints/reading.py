@@ -19,7 +19,7 @@ from suture.checkpoints.hub import local_copy, on_hub
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
+OPEN_CLIP_WEIGHTS, OPEN_CLIP = "open_clip_model.safetensors", "open_clip_config.json"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 DTYPES = {
@@ -77,6 +77,11 @@ class Checkpoint(Mapping[str, Tensor]):
     def folder(self) -> Path:
         """Where configuration and the like lie: the model folder, or that of a single file."""
         return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def described(self) -> bool:
+        """Whether a configuration lies there."""
+        return any((self.folder / name).is_file() for name in ("config.json", OPEN_CLIP))
 
     @cached_property
     def specs(self) -> dict[str, TensorSpec]:
