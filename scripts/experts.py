@@ -7,7 +7,7 @@ fixes order and dropout; results are the same on one machine and thread count, a
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,16 @@ from suture.tasks.suites.packing import pack_task_vector
 
 @dataclass(frozen=True)
 class Training:
-    """How long, and how fast; ``trained`` says of a parameter, by its name in the model, whether it is."""
+    """How long, and how fast; ``trained`` says of a parameter, by its name in the model, whether it is.
+
+    ``changed`` makes of a batch what the network is to see, at random, given the task's name.
+    """
 
     epochs: int
     batch: int
     rate: float
     trained: Callable[[str], bool]
+    changed: Callable[[str, Mapping[str, Tensor], torch.Generator], Mapping[str, Tensor]] | None = None
     warmup: float = 0.1
     clip: float = 1.0
 
@@ -66,7 +70,10 @@ def train(backbone: Backbone, head: Head, task: Task, training: Training, seed: 
             module.eval()
     for _ in range(training.epochs):
         for rows in torch.randperm(len(split), generator=generator).split(training.batch):
-            loss = cross_entropy(head(backbone.represent([inputs[i] for i in rows.tolist()])), labels[rows])
+            batch = backbone.collate([inputs[i] for i in rows.tolist()])
+            if training.changed is not None:
+                batch = training.changed(task.name, batch, generator)
+            loss = cross_entropy(head(backbone.pooled(batch)), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, training.clip)

@@ -14,34 +14,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, cosine_similarity, grid_sample
+from torch.nn.functional import cosine_similarity
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
+from views import Views
 
 from suture.backbones import Backbone, open_backbone
 from suture.tasks.suites import vision8
 from suture.tasks.suites.suite import read_image_tasks
 
 WIDTH, LAYERS, HEADS, PATCH, SIDE = 192, 6, 3, 8, 64
-BATCH, RATE, DECAY, WARMUP, MIXED = 64, 1e-3, 0.05, 0.05, 0.5
-TURN, SHIFT, SMALLEST, LARGEST, COLOUR = math.radians(20), 0.15, 0.7, 1.2, 0.3
-
-
-def views(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images, from −1 to 1, each turned, shifted, scaled and recoloured at random, and half of them mixed with another."""
-    count = len(pixels)
-
-    def drawn(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator)
-
-    angle, scale = drawn(-TURN, TURN), drawn(SMALLEST, LARGEST)
-    flip = torch.where(drawn(0, 1) < 0.5, -1.0, 1.0)
-    rows = [torch.stack([scale * flip * angle.cos(), -scale * angle.sin(), drawn(-SHIFT, SHIFT)], dim=1)]
-    rows.append(torch.stack([scale * flip * angle.sin(), scale * angle.cos(), drawn(-SHIFT, SHIFT)], dim=1))
-    grid = affine_grid(torch.stack(rows, dim=1), list(pixels.shape), align_corners=False)
-    moved = grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    coloured = (moved * drawn(1 - COLOUR, 1 + COLOUR, 3, 1, 1) + drawn(-COLOUR, COLOUR, 1, 1, 1)).clamp(-1, 1)
-    share = torch.where(drawn(0, 1, 1, 1, 1) < MIXED, drawn(0, 1, 1, 1, 1), 1.0)
-    return share * coloured + (1 - share) * coloured[torch.randperm(count, generator=generator)]
+BATCH, RATE, DECAY, WARMUP = 64, 1e-3, 0.05, 0.05
 
 
 def stacked_images(teacher: Backbone) -> Tensor:
@@ -58,7 +40,7 @@ def taught(teacher: Backbone, pixels: Tensor) -> Tensor:
 
 def distil(student: ViTModel, teacher: Backbone, epochs: int, seed: int) -> None:
     """Train the student in place."""
-    generator, pixels = torch.Generator().manual_seed(seed), stacked_images(teacher)
+    generator, pixels, views = torch.Generator().manual_seed(seed), stacked_images(teacher), Views(mixed=0.5)
     features = torch.cat([taught(teacher, part) for part in pixels.split(BATCH)])
     centre, scale = features.mean(dim=0), features.std(dim=0).clamp(min=1e-3)
     readout = nn.Linear(WIDTH, features.shape[1])
