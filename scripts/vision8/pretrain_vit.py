@@ -10,17 +10,19 @@ map that is thrown away, is to point where the teacher's centred and scaled feat
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
-from views import Views
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # what the suites share stands one folder up
 from suture.backbones import Backbone, open_backbone
 from suture.tasks.suites import vision8
 from suture.tasks.suites.suite import read_image_tasks
+from views import Views
 
 WIDTH, LAYERS, HEADS, PATCH, SIDE = 192, 6, 3, 8, 64
 BATCH, RATE, DECAY, WARMUP = 64, 1e-3, 0.05, 0.05

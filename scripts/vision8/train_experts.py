@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # what the suites share stands one folder up
-from views import Views
-
 from experts import Kit, Training, make_experts
 from suture.backbones import Backbone, open_backbone
 from suture.checkpoints import open_checkpoint
 from suture.tasks.suites import vision8
 from suture.tasks.suites.suite import read_image_tasks
+from views import Views
 
 MIRRORED = {"animals", "clothing", "land", "textile"}
 """Tasks whose images mean the same in a mirror."""
