@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[nlp8,vision8,dev]'
+	$(INSTALL) --editable '.[nlp8,vision8,onnx,serve,dev]'
 	# Beside torch's builds for processors alone torchvision is not whole; tests of what needs it get it in a place of its own.
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/extras torchvision timm open_clip_torch ftfy wcwidth
 	touch $@

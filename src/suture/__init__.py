@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from suture.checkpoints import convert, open_checkpoint, open_expert
     from suture.evaluation import accuracy
-    from suture.experiment import Recipe, read_recipe, run
+    from suture.experiment import Recipe, build, read_recipe, run
     from suture.merging import (
         METHODS,
         MergingMethod,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         merge_tensors,
         merge_to_folder,
     )
+    from suture.multitask import MultiTaskModel, Prediction
     from suture.representation import encode, representation_bias
     from suture.surgery import (
         ClosedForm,
@@ -66,7 +67,7 @@ _HOMES = {
     ),
     "suture.checkpoints": ("convert", "open_checkpoint", "open_expert"),
     "suture.evaluation": ("accuracy",),
-    "suture.experiment": ("Recipe", "read_recipe", "run"),
+    "suture.experiment": ("Recipe", "build", "read_recipe", "run"),
     "suture.merging": (
         "METHODS",
         "MergingMethod",
@@ -77,6 +78,7 @@ _HOMES = {
         "merge_tensors",
         "merge_to_folder",
     ),
+    "suture.multitask": ("MultiTaskModel", "Prediction"),
     "suture.representation": ("encode", "representation_bias"),
     "suture.surgery": (
         "ClosedForm",
@@ -104,7 +106,9 @@ __all__ = [
     "Head",
     "ImageBackbone",
     "MergingMethod",
+    "MultiTaskModel",
     "Network",
+    "Prediction",
     "Recipe",
     "Schedule",
     "Split",
@@ -115,6 +119,7 @@ __all__ = [
     "Ties",
     "WeightAveraging",
     "accuracy",
+    "build",
     "convert",
     "encode",
     "fit_closed_form",

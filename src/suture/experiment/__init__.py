@@ -1,20 +1,27 @@
-"""Floor 5: recipes, and the experiments that they describe."""
+"""Floor 6: recipes, and the experiments that they describe."""
 
 from suture.experiment.paper import paper_base, paper_recipe
 from suture.experiment.recipe import Recipe, read_recipe, template_file, within_budget
 from suture.experiment.runner import Outcome, run
-from suture.experiment.stages import demo_recipe_file, measure_only, merge_only, operate_only
+from suture.experiment.shipping import add_task, build, recipe_of, remove_task
+from suture.experiment.stages import demo_recipe_file, features_only, measure_only, merge_only, operate_on_features, operate_only
 
 __all__ = [
     "Outcome",
     "Recipe",
+    "add_task",
+    "build",
     "demo_recipe_file",
+    "features_only",
     "measure_only",
     "merge_only",
+    "operate_on_features",
     "operate_only",
     "paper_base",
     "paper_recipe",
     "read_recipe",
+    "recipe_of",
+    "remove_task",
     "run",
     "template_file",
     "within_budget",

@@ -86,6 +86,8 @@ class Recipe(Strict):
     base: Path | None = None
     backbone: BackboneRecipe = BackboneRecipe()
     tasks: list[TaskRecipe] = Field(default_factory=list)
+    only: list[str] | None = Field(None, min_length=1)
+    """The names of the tasks to take, where that is not all of them."""
     merges: list[Method] = Field(min_length=1)
     batch_norm: BatchNorm = "mean"
     """What becomes of running statistics of norms over batches: the mean of the experts', the base's, or measured anew."""
@@ -105,12 +107,15 @@ class Recipe(Strict):
             raise ValueError("'base' and 'tasks' go together")
         for kind, values in (
             ("task names", [task.name for task in self.tasks]),
+            ("names in 'only'", self.only or []),
             ("seeds", self.seeds),
             ("merges", list(map(str, self.merges))),
             ("procedures of surgery", [f"{each.label} of {each.size}" for each in self.surgery]),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{kind} must differ from one another: {', '.join(map(str, values))}")
+        if self.tasks and (strange := set(self.only or []) - {task.name for task in self.tasks}):
+            raise ValueError(f"'only' names no tasks of this recipe: {', '.join(sorted(strange))}")
         if self.calibration.of_tasks and (bare := [task.name for task in self.tasks if task.calibration is None]):
             raise ValueError(f"held-out calibration needs a 'calibration' file; missing for: {', '.join(bare)}")
         if self.joint is not None and (bare := [task.name for task in self.tasks if task.train is None]):
@@ -156,8 +161,8 @@ def read_recipe(file: Path) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise InvalidRecipe(f"{file}: {'; '.join(_explain(fault) for fault in error.errors())}") from error
-    anchored: Recipe = _anchored(recipe, file.parent)
-    return anchored
+    whole: Recipe = anchored(recipe, file.parent)
+    return whole
 
 
 def within_budget(recipe: Recipe, budget: str) -> Recipe:
@@ -205,14 +210,14 @@ def _keys() -> list[str]:
     return [key for part in parts for key in part.model_fields]
 
 
-def _anchored(part: Any, folder: Path) -> Any:
+def anchored(part: Any, folder: Path) -> Any:
     """Return a part of a recipe with every path in it made absolute."""
     if isinstance(part, Path):
         return part if on_hub(part) else folder.absolute() / part
     if isinstance(part, list):
-        return [_anchored(item, folder) for item in part]
+        return [anchored(item, folder) for item in part]
     if isinstance(part, Strict):
-        anchored = {key: _anchored(getattr(part, key), folder) for key in type(part).model_fields}
+        values = {key: anchored(getattr(part, key), folder) for key in type(part).model_fields}
         # What was not given stays so: only what has changed is set.
-        return part.model_copy(update={key: value for key, value in anchored.items() if value != getattr(part, key)})
+        return part.model_copy(update={key: value for key, value in values.items() if value != getattr(part, key)})
     return part

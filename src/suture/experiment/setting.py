@@ -6,6 +6,7 @@ from pathlib import Path
 
 from suture.backbones import Backbone, Head, open_aligned, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint
+from suture.errors import UnknownName
 from suture.experiment.own import SUPPORT, given_head, read_task
 from suture.experiment.recipe import Recipe
 from suture.experiment.sources import sourced
@@ -53,9 +54,13 @@ def prepare(recipe: Recipe, progress: Progress = no_progress, merged: Weights | 
 
 def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Setting:
     base = suite.base
-    experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items()}
+    for name in recipe.only or []:
+        if name not in suite.experts:
+            raise UnknownName("task", name, suite.experts)
+    experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items() if _taken(task, recipe)}
     check_experts(base, [*experts.values(), *also])
-    tasks = [_shortened(task, recipe) for task in sourced(suite.tasks, recipe.calibration)]
+    taken = [task for task in suite.tasks if _taken(task.name, recipe)]
+    tasks = [_shortened(task, recipe) for task in sourced(taken, recipe.calibration)]
     network = BackboneRecipe.model_validate({"pooling": suite.pooling, "max_length": suite.max_length, "network": suite.network})
     backbone = network.open(base.path, base)
     heads = {task.name: _prototypes(task, backbone, suite.head_scale) for task in tasks}
@@ -63,19 +68,21 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     return Setting(name, suite.family, base, base.path, experts, tasks, heads, network)
 
 
+def _taken(task: str, recipe: Recipe) -> bool:
+    return recipe.only is None or task in recipe.only
+
+
 def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
     assert recipe.base is not None  # noqa: S101  the recipe was checked
-    base = open_checkpoint(recipe.base)
-    experts = {task.name: open_aligned(base, task.expert, recipe.backbone.network) for task in recipe.tasks}
+    base, entries = open_checkpoint(recipe.base), [entry for entry in recipe.tasks if _taken(entry.name, recipe)]
+    experts = {entry.name: open_aligned(base, entry.expert, recipe.backbone.network) for entry in entries}
     check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
     folder = base.folder
     backbone = recipe.backbone.open(folder, base)
     network = recipe.backbone.model_copy(update={"pooling": backbone.pooled_by})
-    given = {entry.name: given_head(entry, recipe.backbone, backbone) for entry in recipe.tasks}
-    read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in recipe.tasks}
-    heads = {
-        entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale or USUAL_SCALE) for entry in recipe.tasks
-    }
+    given = {entry.name: given_head(entry, recipe.backbone, backbone) for entry in entries}
+    read = {entry.name: read_task(entry, given[entry.name], recipe.calibration.own) for entry in entries}
+    heads = {entry.name: given[entry.name] or _prototypes(read[entry.name], backbone, entry.head.scale or USUAL_SCALE) for entry in entries}
     tasks = [_shortened(task, recipe) for task in sourced(list(read.values()), recipe.calibration)]
     name = recipe.name or "unnamed"
     return Setting(name, f"experts of {recipe.base}", base, folder, experts, tasks, heads, network)

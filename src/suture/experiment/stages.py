@@ -1,7 +1,8 @@
 """Single stages of a recipe, for looking and for scripts: measure, operate."""
 
+import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,20 @@ from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod
 from suture.merging.method import SEED
-from suture.surgery import load_operation, read_origin, save_operation
+from suture.surgery import (
+    ClosedForm,
+    Features,
+    Schedule,
+    Surgery,
+    fit_closed_form,
+    fit_surgery,
+    gathered,
+    load_operation,
+    read_origin,
+    save_features,
+    save_operation,
+)
+from suture.surgery.pairs import Pair
 from suture.tasks import SUITES
 from suture.types import Stage, silent
 
@@ -94,6 +108,40 @@ def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: boo
                 setting, one_seed, one_seed.surgery[0], model.merge, weights, representations, one_seed.seeds, stage
             )
         save_operation(file, fitted.operation, fitted.origin)
+
+
+def features_only(recipe: Recipe, task: str, merged: Path, out: Path, *, replace: bool = False, stage: Stage = silent) -> None:
+    """Write what the merged model and a task's expert make of its calibration inputs, drawn by the first seed, to a file.
+
+    Raises :class:`UnknownName` for a task that the recipe does not have.
+    """
+    recipe = recipe.model_copy(update={"only": [task]})
+    with staged_file(out, replace=replace) as file:
+        weights = open_checkpoint(merged)
+        setting = prepare(recipe, merged=weights)
+        if task not in setting.experts:
+            raise UnknownName("task", task, [entry.name for entry in recipe.tasks])
+        (size,), seed = pipeline.calibration_sizes(setting, recipe).values(), recipe.seeds[0]
+        representations, split = Representations(setting, stage), pipeline.SPLIT_OF[recipe.calibration.mode]
+        own, expert = representations.shared(str(merged), weights, split)[task], representations.individual(split)[task]
+        rows = pipeline.drawn_rows(len(own), size, seed, task)
+        save_features(file, Features(task, own[rows], expert[rows], weights.digest, recipe.calibration.label, seed))
+
+
+def operate_on_features(files: Sequence[Path], procedure: str, rank: int, out: Path, *, replace: bool = False) -> None:
+    """Fit surgery of the final representation to files of features, and write it: ``closed_form``, or ``surgery``, the papers' own.
+
+    Raises :class:`UnknownName` for another procedure, and what :func:`suture.surgery.gathered` raises.
+    """
+    fits: dict[str, Callable[[dict[str, Pair]], Surgery]] = {
+        "closed_form": lambda pairs: fit_closed_form(pairs, ClosedForm(rank)),
+        "surgery": lambda pairs: fit_surgery(pairs, dataclasses.replace(Schedule.default(), rank=rank), origin.seed),
+    }
+    if procedure not in fits:
+        raise UnknownName("procedure for features", procedure, fits)
+    pairs, origin = gathered(files)
+    with staged_file(out, replace=replace) as file:
+        save_operation(file, fits[procedure](pairs), dataclasses.replace(origin, kind=procedure, rank=rank))
 
 
 def _opened(merged: Path | None) -> Checkpoint | None:

@@ -1,1 +1,1 @@
-"""Floor 4: tables and figures."""
+"""Floor 5: tables and figures."""

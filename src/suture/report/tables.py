@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results
 from suture.merging import DataDrivenMethod, MergingMethod
+from suture.multitask import Facts
 from suture.tasks.suites.clip8 import Fetched
 
 if TYPE_CHECKING:
@@ -149,6 +150,32 @@ def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":
         settings = ", ".join(f"{field.name}={field.default}" for field in fields(kind))
         table.add_row(name, f"{paper}\n[dim]{settings}[/dim]" if settings else paper)
     return table
+
+
+def facts_table(facts: Facts, before: Facts | None = None) -> "Table":
+    """Return what a saved model's card measures, for a terminal: a row per task; what the model did ``before`` beside it."""
+    from rich.table import Table
+
+    routed = any(own.routed is not None for own in facts.tasks.values())
+    told = {"individual": "expert", "merged": "merged"} | ({"before": "before"} if before else {}) | {"model": "model"}
+    told |= {"identified": "task found", "routed": "not told"} if routed else {}
+    table = Table(title="Accuracy on test samples, %", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("task")
+    for key, header in told.items():
+        table.add_column(header, justify="right", no_wrap=True, style="green" if key == "model" else None)
+    rows: list[list[float | None]] = []
+    for task, own in facts.tasks.items():
+        was = before.tasks.get(task) if before else None
+        known = {**own.model_dump(), "before": None if was is None else was.model}
+        rows.append([known[key] for key in told])
+        table.add_row(_plain(task), *map(_share, rows[-1]))
+    columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+    table.add_row(AVERAGE, *(_share(sum(column) / len(column) if column else None) for column in columns), style="bold")
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 def fetched_table(fetched: Sequence[Fetched]) -> "Table":

@@ -3,8 +3,10 @@
 from suture.surgery.closed_form import ClosedForm, fit_closed_form
 from suture.surgery.deep import fit_deep_closed_form
 from suture.surgery.deep_fit import fit_deep_surgery
+from suture.surgery.features import Features, gathered, load_features, save_features
 from suture.surgery.files import Origin, load_surgery, read_origin, save_surgery
 from suture.surgery.fit import fit_surgery
+from suture.surgery.joining import joined, restricted
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.online import OnlineSurgery
 from suture.surgery.operations import Operation, load_operation, parts_of, represent, save_operation
@@ -17,6 +19,7 @@ from suture.surgery.schedule import Schedule
 __all__ = [
     "ClosedForm",
     "Correction",
+    "Features",
     "OnlineSurgery",
     "Operation",
     "Origin",
@@ -30,6 +33,9 @@ __all__ = [
     "fit_deep_surgery",
     "fit_residual_surgery",
     "fit_surgery",
+    "gathered",
+    "joined",
+    "load_features",
     "load_operation",
     "load_residuals",
     "load_surgery",
@@ -37,6 +43,8 @@ __all__ = [
     "parts_of",
     "read_origin",
     "represent",
+    "restricted",
+    "save_features",
     "save_operation",
     "save_residuals",
     "save_surgery",

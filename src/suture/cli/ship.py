@@ -1,0 +1,215 @@
+"""``suture``: the commands about the model that one ships."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from suture.cli import console
+from suture.cli.app import Out, RecipeFile, Replace, app
+from suture.errors import UsageError
+
+if TYPE_CHECKING:
+    from suture.inputs import Input
+    from suture.multitask import Facts, MultiTaskModel
+
+ModelPlace = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `suture build` wrote, or hf://owner/name.")]
+NetworkPlace = Annotated[
+    str,
+    typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the backbone, where that is a network of one's own."),
+]
+__all__ = ["app"]
+
+KeepBackbone = Annotated[
+    bool,
+    typer.Option("--keep-backbone", help="Leave the merged weights as they are: other tasks' answers stay the same to the bit."),
+]
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    out: Out,
+    router: Annotated[bool, typer.Option("--router/--no-router", help="Whether the model is to find the task of an input itself.")] = True,
+    replace: Replace = False,
+) -> None:
+    """Make the one model to ship: the recipe's first merge, its first surgery, a router; and a model card that says how good it is.
+
+    RECIPE is a file, or the name of an embedded suite, whose own recipe is taken: nlp8.
+    """
+    from suture.experiment import build as build_model
+    from suture.experiment import demo_recipe_file, read_recipe
+
+    chosen = read_recipe(recipe if recipe.is_file() or recipe.suffix or len(recipe.parts) > 1 else demo_recipe_file(str(recipe)))
+    _show(build_model(chosen, out, route=router, replace=replace, stage=console.progress_stage), out)
+
+
+@app.command()
+def predict(
+    model: ModelPlace,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Tables (csv, jsonl, parquet), text files (a text on each line), images or folders of them; - is standard input."
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option("--task", "-t", help="A task's name; auto: the model finds it; all: every task answers.")] = "auto",
+    text: Annotated[list[str] | None, typer.Option("--text", help="A text itself; may be repeated.")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="The column of tables; without it, text or image.")] = None,
+    network: NetworkPlace = "",
+) -> None:
+    """Say what inputs are, a line of JSON for each: task, label, probabilities and, where the task was found, how sure that is."""
+    from suture.multitask import ALL, AUTO, from_pretrained
+    from suture.tasks import read_inputs
+
+    if not inputs and not text:
+        raise UsageError("give files or folders, - for standard input, or --text")
+    loaded = from_pretrained(model, network)
+    if task not in (AUTO, ALL):
+        loaded.classes(task)
+    kind = loaded.backbone.kind
+    if text and kind != "text":
+        raise UsageError(f"{model} takes {kind}s, not texts")
+    given = [(each, each) for each in text or []]
+    found: list[tuple[str, Input]] = [*given, *(read_inputs(inputs, kind, column) if inputs else [])]
+    _answer(loaded, found, task)
+
+
+def _answer(model: "MultiTaskModel", inputs: "list[tuple[str, Input]]", task: str) -> None:
+    """Print what the model makes of each input."""
+    from suture.multitask import ALL, AUTO
+
+    given = [each for _, each in inputs]
+    passes = len(given) if model.shares_passes else len(given) * (len(model.tasks) if task == ALL else 1 + (task == AUTO))
+    with console.progress_stage("Predicting", passes) as progress:
+        answers = model.predict_all(given, progress) if task == ALL else {task: model.predict(given, task, progress)}
+    for place, (name, _) in enumerate(inputs):
+        for own in answers.values():
+            console.out.print(
+                json.dumps({"input": name, **own[place].told(routed=task == AUTO)}, ensure_ascii=False), markup=False, soft_wrap=True
+            )
+
+
+@app.command()
+def add(
+    model: ModelPlace,
+    task: Annotated[
+        str, typer.Argument(help="A YAML file that describes a task as recipes do, or the name of a task of the model's suite.")
+    ],
+    out: Out,
+    keep_backbone: KeepBackbone = False,
+    replace: Replace = False,
+) -> None:
+    """Add a task to a model: its expert is merged in, and all surgery fitted anew to the backbone that this gives.
+
+    With --keep-backbone the new task gets surgery of its own on the backbone as it is.
+    """
+    from suture.experiment import add_task
+
+    before = _facts_of(model)
+    _show(add_task(model, task, out, keep_backbone=keep_backbone, replace=replace, stage=console.progress_stage), out, before)
+
+
+@app.command()
+def remove(
+    model: ModelPlace,
+    task: Annotated[str, typer.Argument(help="The task to take out.")],
+    out: Out,
+    keep_backbone: KeepBackbone = False,
+    replace: Replace = False,
+) -> None:
+    """Take a task out of a model: the others are merged, and operated, without it."""
+    from suture.experiment import remove_task
+
+    before = _facts_of(model)
+    _show(remove_task(model, task, out, keep_backbone=keep_backbone, replace=replace, stage=console.progress_stage), out, before)
+
+
+@app.command()
+def features(
+    recipe: RecipeFile,
+    task: Annotated[str, typer.Option("--task", "-t", help="The task whose expert and inputs these are.")],
+    merged: Annotated[Path, typer.Option("--merged", help="The merged model folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The safetensors file to write.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it exists.")] = False,
+) -> None:
+    """Write what a merged model and an expert make of one task's calibration inputs: all that surgery is fitted on.
+
+    So neither inputs nor weights need leave their owner. `suture operate-features` fits surgery to such files.
+    """
+    from suture.experiment import features_only, read_recipe
+
+    features_only(read_recipe(recipe), task, merged, out, replace=replace, stage=console.progress_stage)
+    console.show_written(out)
+
+
+@app.command(name="operate-features")
+def operate_features(
+    files: Annotated[list[Path], typer.Argument(help="Files of `suture features`, one of each task.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The surgery file to write.")],
+    procedure: Annotated[
+        Literal["closed_form", "surgery"], typer.Option("--procedure", help="surgery: the papers', by gradient.")
+    ] = "closed_form",
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Of every task's correction.")] = 16,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it is a surgery file.")] = False,
+) -> None:
+    """Fit surgery to files of features that owners of experts handed over, and write it as `suture operate` does."""
+    from suture.experiment import operate_on_features
+
+    operate_on_features(files, procedure, rank, out, replace=replace)
+    console.show_written(out)
+
+
+@app.command()
+def export(
+    model: ModelPlace,
+    out: Out,
+    network: NetworkPlace = "",
+    replace: Replace = False,
+) -> None:
+    """Write a model as ONNX graphs, one with the task as an input and one for each task, and check them against PyTorch."""
+    from suture.multitask import from_pretrained
+    from suture.multitask.onnx import export_onnx
+
+    loaded = from_pretrained(model, network)
+    with console.progress_stage("Exporting", len(loaded.tasks) + 1) as progress:
+        export_onnx(loaded, out, replace=replace, progress=progress)
+    console.show_written(out)
+
+
+@app.command()
+def serve(
+    model: ModelPlace,
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines in; there is no password.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="The most inputs that go through the backbone at once.")] = 64,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Milliseconds that a request waits for others to join it.")] = 5.0,
+    max_inputs: Annotated[int, typer.Option("--max-inputs", min=1, help="The most inputs of a request.")] = 256,
+    max_megabytes: Annotated[float, typer.Option("--max-megabytes", min=0.001, help="The most that a request may hold.")] = 8.0,
+    network: NetworkPlace = "",
+) -> None:
+    """Serve a model over HTTP: POST /predict, GET /tasks, /health and /metrics; / is a page that describes them."""
+    from suture.multitask import from_pretrained
+    from suture.serving import Limits
+    from suture.serving import serve as serve_model
+
+    loaded = from_pretrained(model, network)
+    limits = Limits(batch=batch, wait=wait / 1000, inputs=max_inputs, bytes=int(max_megabytes * 1e6))
+    console.err.print(f"{len(loaded.tasks)} tasks: {', '.join(loaded.tasks)}", markup=False)
+    serve_model(loaded, limits, host, port)
+
+
+def _facts_of(model: Path) -> "Facts":
+    from suture.checkpoints import local_copy
+    from suture.multitask import read_description
+
+    return read_description(local_copy(model)).facts
+
+
+def _show(facts: "Facts", out: Path, before: "Facts | None" = None) -> None:
+    from suture.report.tables import facts_table
+
+    console.show_tables([facts_table(facts, before)])
+    console.show_notes([facts.calibration])
+    console.show_written(out)
