@@ -29,7 +29,7 @@ MIRRORED = {"animals", "clothing", "land", "textile"}
 
 def changed(name: str, batch: Mapping[str, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
     """Return views of a batch."""
-    views = Views(turn=10, shift=0.1, smallest=0.85, largest=1.1, colour=0.2, mirrored=name in MIRRORED)
+    views = Views(turn=10, shift=0.1, smallest=0.85, largest=1.1, colour=0, mirrored=name in MIRRORED)
     return {key: views(pixels, generator) for key, pixels in batch.items()}
 
 

@@ -101,7 +101,7 @@ def test_answers_say_what_the_model_does(make_model: Callable[..., MultiTaskMode
     with TestClient(make_app(model)) as client:
         (given,) = client.post("/predict", json={"inputs": TEXTS[:1], "task": "pets"}).json()["predictions"]
         (found,) = client.post("/predict", json={"inputs": TEXTS[:1]}).json()["predictions"]
-    assert given == {key: value for key, value in model.predict(TEXTS[:1], "pets")[0].told(routed=False).items()}
+    assert given == dict(model.predict(TEXTS[:1], "pets")[0].told(routed=False).items())
     assert set(found) == {*given, "confidence", "none_of_these"}
 
 

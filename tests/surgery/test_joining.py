@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from suture.errors import DataError
-from suture.surgery import Correction, ResidualSurgery, Residuals, Surgery, joined, restricted
+from suture.surgery import Correction, Residuals, ResidualSurgery, Surgery, joined, restricted
 from suture.surgery.residual import LowRank
 
 
