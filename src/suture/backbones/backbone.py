@@ -171,10 +171,9 @@ class Backbone(ABC):
         """
         if len(corrections) != self.blocks.depth:
             raise DataError(f"{self.blocks.depth} blocks take as many corrections, not {len(corrections)}")
-        passage = self.blocks.enter(batch)
-        for number, correct in enumerate(corrections):
-            passage = self.blocks.step(number, passage).corrected(correct)
-        return self.blocks.leave(passage)
+        self.blocks.check(batch)
+        with self.blocks.corrected(corrections):
+            return self.pooled(batch)
 
     @cached_property
     @torch.no_grad()

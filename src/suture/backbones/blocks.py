@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from suture.backbones.hooks import first_of, hooked, replaced
 from suture.backbones.tokens import on_tokens, tokens_of
 from suture.errors import UnsupportedFormat
 
@@ -116,15 +117,26 @@ class Blocks:
         something added behind every block: raises it too when running the blocks one by one gives another result then, as where they
         hand on more than hidden states from one to the next.
         """
+        self.check(inputs)
+        return self._recorded(inputs)
+
+    def check(self, inputs: Any) -> None:
+        """Check, once, that the network is its blocks run one by one; raises :class:`UnsupportedFormat` as :meth:`enter` does."""
         if self.chain and not self._known.checked:
             self._check(inputs)
-        return self._recorded(inputs)
+
+    @contextmanager
+    def corrected(self, corrections: Sequence[Callable[[Tensor], Tensor]]) -> Iterator[None]:
+        """Correct the tokens behind every block whenever the whole network runs, for as long as this lasts."""
+        last = [self.chain[end - 1] for end in self.ends[1:]]
+        with hooked({module: partial(on_tokens, correct) for module, correct in zip(last, corrections, strict=True)}):
+            yield
 
     def step(self, number: int, passage: Passage) -> Passage:
         """Return what comes out of a block."""
         for place in range(self.ends[number], self.ends[number + 1]):
             args, kwargs = passage.calls[place]
-            passage = passage.moved(_first(self.chain[place](passage.hidden, *args, **kwargs)))
+            passage = passage.moved(first_of(self.chain[place](passage.hidden, *args, **kwargs)))
         return passage
 
     def leave(self, passage: Passage) -> Tensor:
@@ -183,7 +195,7 @@ class Blocks:
 
             return stub
 
-        with _replaced({module: stub_of(place) for place, module in enumerate(self.chain)}):
+        with replaced({module: stub_of(place) for place, module in enumerate(self.chain)}):
             yield
 
     @torch.no_grad()
@@ -193,12 +205,12 @@ class Blocks:
 
         def look(_module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: Any) -> Any:
             entered.append(tuple(_split(args, kwargs)[0].shape))
-            shapes.append(tuple(_first(found).shape))
+            shapes.append(tuple(first_of(found).shape))
             lengths.append(len(found) if isinstance(found, tuple) else 0)
             known.more |= len(lengths) == 1 and isinstance(found, tuple) and any(each is not None for each in found[1:])
             if push is None or len(shapes) not in self.ends:
                 return None
-            moved = push(_first(found))
+            moved = push(first_of(found))
             return (moved, *found[1:]) if isinstance(found, tuple) else moved
 
         hooks = [module.register_forward_hook(look, with_kwargs=True) for module in self.chain]
@@ -264,12 +276,6 @@ def _form(inputs: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(part.shape) for part in parts if isinstance(part, Tensor))
 
 
-def _first(found: Any) -> Tensor:
-    """Return the hidden states among what a module answers."""
-    hidden: Tensor = found[0] if isinstance(found, tuple) else found
-    return hidden
-
-
 def _pushed(hidden: Tensor) -> Tensor:
     """Return hidden states with something added that no norm takes out."""
     wave = torch.arange(hidden.shape[-1], device=hidden.device).cos().to(hidden.dtype)
@@ -282,19 +288,3 @@ def _split(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, tu
         return args[0], args[1:], kwargs
     name = next(iter(kwargs))
     return kwargs[name], (), {key: value for key, value in kwargs.items() if key != name}
-
-
-@contextmanager
-def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Give modules other forward functions for a moment."""
-    own = {module: vars(module).get("forward") for module in forwards}
-    for module, forward in forwards.items():
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module, before in own.items():
-            if before is None:
-                del module.forward
-            else:  # one that somebody else had put there
-                module.forward = before

@@ -1,15 +1,15 @@
 """A multi-task model as one plain module: what a batch is made of, and the number of each input's task, to logits."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
-from suture.backbones import Backbone, Head, on_tokens
+from suture.backbones import Backbone, Blocks, Head
 from suture.surgery import Correction, Surgery
 
 NO_CLASS = -1e9
@@ -66,7 +66,7 @@ class Graph(nn.Module):
     """Everything from a batch of the backbone's to logits, for inputs of several tasks at once.
 
     ``names`` are the parts of a batch, in the order in which they are given; the tasks' numbers come last. The backbone's own code
-    runs, and what comes out of each block is corrected by a hook that does not outlive the call.
+    runs, and what comes out of each block is corrected on its way.
     """
 
     def __init__(self, backbone: Backbone, heads: Sequence[Head], surgery: Surgery | None, tasks: Sequence[str], names: Sequence[str]):
@@ -75,42 +75,19 @@ class Graph(nn.Module):
         self._pooled: Callable[[Mapping[str, Tensor]], Tensor] = backbone.pooled
         self.heads = StackedHeads(heads)
         self.final = None if surgery is None else StackedCorrections([surgery.final[task] for task in tasks])
-        self.places: list[str] = []
+        self._blocks: Callable[[], Blocks] = lambda: backbone.blocks
         self.sites = nn.ModuleList()
         if surgery is not None and surgery.deep:
-            self.places = [members[-1] for members in backbone.block_names]
-            self.sites.extend(StackedCorrections([surgery.blocks[task][site] for task in tasks]) for site in range(len(self.places)))
+            depth = backbone.blocks.depth
+            self.sites.extend(StackedCorrections([surgery.blocks[task][site] for task in tasks]) for site in range(depth))
 
     def forward(self, *given: Tensor) -> Float[Tensor, "n c"]:
         """Return the logits of a batch; raises nothing of its own."""
         *batch, task = given
-        with self._corrected(task):
+        sites = [partial(site, task=task) for site in self.sites]
+        with self._blocks().corrected(sites) if sites else nullcontext():
             z = self._pooled(dict(zip(self.names, batch, strict=True)))
         if self.final is not None:
             z = self.final(z[:, None], task)[:, 0]
         logits: Tensor = self.heads(z, task)
         return logits
-
-    @contextmanager
-    def _corrected(self, task: Tensor) -> Iterator[None]:
-        """Correct what comes out of blocks, for as long as this lasts."""
-        handles = [
-            self.model.get_submodule(place).register_forward_hook(_corrector(site, task))
-            for place, site in zip(self.places, self.sites, strict=True)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-def _corrector(site: nn.Module, task: Tensor) -> Callable[[nn.Module, Any, Any], Any]:
-    """Return a hook that corrects the tokens or the map that a module hands on."""
-
-    def correct(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        hidden = output if isinstance(output, Tensor) else output[0]
-        corrected = on_tokens(lambda tokens: site(tokens, task), hidden)
-        return corrected if isinstance(output, Tensor) else (corrected, *output[1:])
-
-    return correct
