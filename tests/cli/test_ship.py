@@ -27,6 +27,11 @@ def test_build_and_predict(recipe_file: Path, tmp_path: Path) -> None:
     assert {"confidence", "none_of_these"} <= found[0].keys()
     answers = [json.loads(line) for line in suture("predict", model, "--text", "it", "--task", "all").stdout.splitlines()]
     assert [line["task"] for line in answers] == ["colours", "numbers", "pets"]
+    awkward = "a :dog: [b]é[/b] b"
+    (line,) = suture("predict", model, "--text", awkward, "--task", "pets").stdout.splitlines()
+    assert json.loads(line)["input"] == awkward
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
+    assert "not UTF-8" in suture("predict", model, tmp_path / "latin.txt", fails=4).stderr
     assert "did you mean 'pets'" in suture("predict", model, "--text", "it", "--task", "pet", fails=2).stderr
     assert "give files" in suture("predict", model, fails=2).stderr
     assert "no multi-task model" in suture("predict", tmp_path, "--text", "it", fails=3).stderr
@@ -49,7 +54,12 @@ def test_features_in_place_of_data(recipe_file: Path, tmp_path: Path) -> None:
     for task in far.tasks:
         assert far.final[task].down.equal(near.final[task].down)
     assert read_origin(tmp_path / "far.safetensors") == read_origin(tmp_path / "near.safetensors")
-    assert "no method" not in suture("operate-features", tmp_path / "far.safetensors", "-o", tmp_path / "x.safetensors", fails=3).stderr
+    assert "not a whole file of features" in suture("operate-features", tmp_path / "far.safetensors", "-o", tmp_path / "x", fails=3).stderr
+    assert "not a surgery file" in suture("operate-features", *files, "-o", files[0], "--replace", fails=5).stderr
+    assert (
+        "not a features file"
+        in suture("features", recipe_file, "-t", "pets", "--merged", merged, "-o", recipe_file, "--replace", fails=5).stderr
+    )
 
 
 def test_add_and_remove(recipe_file: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From a recipe to a model, and a task more, or less."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from suture.errors import DataError, InvalidRecipe, OutputExists, UnknownName
+from suture.errors import DataError, InvalidRecipe, OutputExists, UnknownName, UnsupportedFormat
 from suture.evaluation import INDIVIDUAL
-from suture.experiment import add_task, build, read_recipe, remove_task, run
+from suture.experiment import add_task, build, read_recipe, recipe_of, remove_task, run
 from suture.multitask import MultiTaskModel
 
 PROBES = ["the red cat is very", "one dog so blue"]
@@ -78,11 +79,31 @@ def test_the_backbone_can_stay(recipe_file: Path, tmp_path: Path, procedure: str
         assert torch.equal(two.logits(PROBES, task), three.logits(PROBES, task))
     assert facts.tasks["pets"].model >= facts.tasks["pets"].merged
     remove_task(tmp_path / "three", "colours", tmp_path / "left", keep_backbone=True)
+    assert facts.tasks["colours"].model == two.facts.tasks["colours"].model
     left = MultiTaskModel.from_pretrained(tmp_path / "left")
     assert left.tasks == ("numbers", "pets")
     assert torch.equal(left.logits(PROBES, "pets"), three.logits(PROBES, "pets"))
     assert left.router is not None
     assert left.router.tasks == left.tasks
+
+
+def test_leaving_a_task_out_needs_nothing_but_the_model(recipe_file: Path, tmp_path: Path) -> None:
+    build(read_recipe(changed(recipe_file, seeds=[0], surgery={"procedure": "closed_form", "rank": 2})), tmp_path / "three")
+    (tmp_path / "data").rename(tmp_path / "gone")
+    facts = remove_task(tmp_path / "three", "pets", tmp_path / "two", keep_backbone=True)
+    assert facts.tasks["numbers"].routed is None
+    assert facts.tasks["numbers"].individual > 0
+    assert recipe_of(tmp_path / "two").only == ["colours", "numbers"]
+
+
+def test_a_recipe_of_a_model_cannot_have_anything_run(tmp_path: Path, recipe_file: Path) -> None:
+    recipe = read_recipe(changed(recipe_file, seeds=[0], surgery={"procedure": "closed_form", "rank": 2}))
+    build(recipe, tmp_path / "model")
+    told = json.loads((tmp_path / "model" / "suture.json").read_text())
+    told["facts"]["recipe"] |= {"backbone": {"network": "os:getcwd"}}
+    (tmp_path / "model" / "suture.json").write_text(json.dumps(told))
+    with pytest.raises(UnsupportedFormat, match="os:getcwd as its network, which would be run"):
+        recipe_of(tmp_path / "model")
 
 
 def test_the_last_task_stays(recipe_file: Path, tmp_path: Path) -> None:

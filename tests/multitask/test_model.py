@@ -85,6 +85,8 @@ def test_what_does_not_fit_together_is_refused(make_model: Callable[..., MultiTa
         MultiTaskModel(model.backbone, model.heads, model.operation, Origin("held-out", 1, 0, "0" * 64))
     with pytest.raises(DataError, match="no inputs"):
         model.predict([], "pets")
+    with pytest.raises(DataError, match="no inputs"):
+        model.predict_all([])
 
 
 def test_parameters_are_counted(make_model: Callable[..., MultiTaskModel]) -> None:

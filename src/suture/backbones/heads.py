@@ -11,8 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
-from suture.errors import CorruptCheckpoint, DataError
+from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, write_safetensors
+from suture.errors import CorruptCheckpoint, DataError, NonFiniteTensor
 
 CLASSES = "classes"
 """Where the metadata of a heads file names each task's classes, as JSON."""
@@ -79,20 +79,28 @@ def load_heads(file: Path) -> dict[str, Head]:
     tensors = open_checkpoint(file)
     tasks = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
     classes = _classes(file)
+    return {task: _whole(file, tensors, task, classes.get(task, ())) for task in tasks}
+
+
+def _whole(file: Path, tensors: Checkpoint, task: str, classes: tuple[str, ...]) -> Head:
+    """Return a head, its tensors checked."""
+    weight, bias, scale = (tensors.specs.get(f"{task}.{part}") for part in ("weight", "bias", "scale"))
+    for part, spec in (("weight", weight), ("scale", scale)):
+        if spec is None:
+            raise CorruptCheckpoint(f"{file}: expected a tensor {f'{task}.{part}'!r} beside the others of that head")
+    found = [spec for spec in (weight, bias, scale) if spec is not None]
+    fits = weight is not None and len(weight.shape) == 2 and (bias is None or bias.shape == weight.shape[:1])
+    if not fits or scale is None or scale.shape != () or not all(spec.dtype.is_floating_point for spec in found):
+        told = " and ".join(f"{list(spec.shape)} {spec.dtype}" for spec in found)
+        raise CorruptCheckpoint(f"{file}: the head of {task!r} has {told}; expected (c, k), where there is a bias (c), and a number")
     try:
-        return {
-            task: Head(
-                tensors[f"{task}.weight"].clone(),
-                _optional(tensors, f"{task}.bias"),
-                float(tensors[f"{task}.scale"]),
-                classes.get(task, ()),
-            )
-            for task in tasks
-        }
-    except KeyError as error:
-        raise CorruptCheckpoint(f"{file}: expected a tensor {error.args[0]!r} beside the others of that head") from error
+        head = Head(tensors[f"{task}.weight"].clone(), _optional(tensors, f"{task}.bias"), float(tensors[f"{task}.scale"]), classes)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
+    numbers = [head.weight, torch.tensor(head.scale), *([] if head.bias is None else [head.bias])]
+    if not all(bool(part.isfinite().all()) for part in numbers):
+        raise NonFiniteTensor(f"{file}: the head of {task!r} holds NaN or Inf")
+    return head
 
 
 def _classes(file: Path) -> dict[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Text networks from Hugging Face folders: texts in, one representation each out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +65,9 @@ class TextBackbone(HuggingFaceBackbone):
         """
         if wrong := [type(each).__name__ for each in inputs if not isinstance(each, str)]:
             raise DataError(f"{self.folder} takes texts, not {wrong[0]}")
+        for each in inputs:
+            if re.search("[\ud800-\udfff]", str(each)):
+                raise DataError(f"half a surrogate pair, which is not text, in {str(each)[:40]!r}")
         _ = self.family  # a tokenizer of another kind of network would only confuse
         numbers: list[list[int]] = self.tokenizer(list(inputs), truncation=True, max_length=self.longest)["input_ids"]
         return [each or [self.tokenizer.pad_token_id] for each in numbers]

@@ -1,6 +1,8 @@
 """What the terminal shows: progress, tables, notes, errors."""
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +61,16 @@ def show_written(path: Path) -> None:
 def show_file(file: Path) -> None:
     """Print a text file as it is."""
     out.print(file.read_text(encoding="utf-8"), end="", markup=False, soft_wrap=True)
+
+
+def show_json(content: Mapping[str, object]) -> None:
+    """Print a line of JSON for other programs to read: nothing in it is styled, wrapped or taken for markup."""
+    line = json.dumps(content, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        line = json.dumps(content)
+    sys.stdout.write(f"{line}\n")
 
 
 def show_error(message: str, kind: str = "error") -> None:

@@ -1,6 +1,5 @@
 """``suture``: the commands about the model that one ships."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +19,9 @@ NetworkPlace = Annotated[
     typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the backbone, where that is a network of one's own."),
 ]
 __all__ = ["app"]
+
+TOGETHER = 1024
+"""How many inputs are answered before the answers are printed."""
 
 KeepBackbone = Annotated[
     bool,
@@ -77,18 +79,18 @@ def predict(
 
 
 def _answer(model: "MultiTaskModel", inputs: "list[tuple[str, Input]]", task: str) -> None:
-    """Print what the model makes of each input."""
+    """Print what the model makes of each input, some at a time."""
     from suture.multitask import ALL, AUTO
 
-    given = [each for _, each in inputs]
-    passes = len(given) if model.shares_passes else len(given) * (len(model.tasks) if task == ALL else 1 + (task == AUTO))
-    with console.progress_stage("Predicting", passes) as progress:
-        answers = model.predict_all(given, progress) if task == ALL else {task: model.predict(given, task, progress)}
-    for place, (name, _) in enumerate(inputs):
-        for own in answers.values():
-            console.out.print(
-                json.dumps({"input": name, **own[place].told(routed=task == AUTO)}, ensure_ascii=False), markup=False, soft_wrap=True
-            )
+    times = 1 if model.shares_passes else len(model.tasks) if task == ALL else 1 + (task == AUTO)
+    with console.progress_stage("Predicting", times * len(inputs)) as progress:
+        for start in range(0, len(inputs), TOGETHER):
+            part = inputs[start : start + TOGETHER]
+            given = [each for _, each in part]
+            answers = model.predict_all(given, progress) if task == ALL else {task: model.predict(given, task, progress)}
+            for place, (name, _) in enumerate(part):
+                for own in answers.values():
+                    console.show_json({"input": name, **own[place].told(routed=task == AUTO)})
 
 
 @app.command()
@@ -99,6 +101,7 @@ def add(
     ],
     out: Out,
     keep_backbone: KeepBackbone = False,
+    network: NetworkPlace = "",
     replace: Replace = False,
 ) -> None:
     """Add a task to a model: its expert is merged in, and all surgery fitted anew to the backbone that this gives.
@@ -108,7 +111,9 @@ def add(
     from suture.experiment import add_task
 
     before = _facts_of(model)
-    _show(add_task(model, task, out, keep_backbone=keep_backbone, replace=replace, stage=console.progress_stage), out, before)
+    _show(
+        add_task(model, task, out, keep_backbone=keep_backbone, network=network, replace=replace, stage=console.progress_stage), out, before
+    )
 
 
 @app.command()
@@ -117,13 +122,18 @@ def remove(
     task: Annotated[str, typer.Argument(help="The task to take out.")],
     out: Out,
     keep_backbone: KeepBackbone = False,
+    network: NetworkPlace = "",
     replace: Replace = False,
 ) -> None:
     """Take a task out of a model: the others are merged, and operated, without it."""
     from suture.experiment import remove_task
 
     before = _facts_of(model)
-    _show(remove_task(model, task, out, keep_backbone=keep_backbone, replace=replace, stage=console.progress_stage), out, before)
+    _show(
+        remove_task(model, task, out, keep_backbone=keep_backbone, network=network, replace=replace, stage=console.progress_stage),
+        out,
+        before,
+    )
 
 
 @app.command()
@@ -195,16 +205,40 @@ def serve(
     from suture.serving import serve as serve_model
 
     loaded = from_pretrained(model, network)
-    limits = Limits(batch=batch, wait=wait / 1000, inputs=max_inputs, bytes=int(max_megabytes * 1e6))
+    usual, size = Limits(), int(max_megabytes * 1e6)
+    queue, held = max(usual.queue, 4 * max_inputs), max(usual.held, 4 * size)
+    limits = Limits(batch=batch, wait=wait / 1000, inputs=max_inputs, bytes=size, queue=queue, held=held)
     console.err.print(f"{len(loaded.tasks)} tasks: {', '.join(loaded.tasks)}", markup=False)
-    serve_model(loaded, limits, host, port)
+    serve_model(loaded, limits, host, port, lambda address: console.err.print(f"Serving on {address}", markup=False))
+
+
+@app.command()
+def fold(model: ModelPlace, out: Out, network: NetworkPlace = "", replace: Replace = False) -> None:
+    """Fold surgery into the heads, which makes it free: closed forms of the final representation, with linear heads."""
+    from suture.multitask import from_pretrained
+
+    from_pretrained(model, network).folded().save_pretrained(out, replace=replace)
+    console.show_written(out)
+
+
+@app.command()
+def push(
+    model: ModelPlace,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository to make, or to add to.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it; without, it is private.")] = False,
+    network: NetworkPlace = "",
+) -> None:
+    """Upload a model to the hub, with the token that `hf auth login` has kept; its recipe stays here."""
+    from suture.multitask import from_pretrained
+
+    address = from_pretrained(model, network).push_to_hub(repository, private=not public)
+    console.out.print(f"Uploaded: {address}", markup=False)
 
 
 def _facts_of(model: Path) -> "Facts":
-    from suture.checkpoints import local_copy
-    from suture.multitask import read_description
+    from suture.multitask import folder_of, read_description
 
-    return read_description(local_copy(model)).facts
+    return read_description(folder_of(model)).facts
 
 
 def _show(facts: "Facts", out: Path, before: "Facts | None" = None) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, check_output, local_copy
+from suture.checkpoints import Checkpoint, check_output
 from suture.errors import DataError, InvalidRecipe, UnknownName
 from suture.evaluation import accuracy
 from suture.experiment import pipeline
@@ -19,8 +19,22 @@ from suture.experiment.provenance import paths_of
 from suture.experiment.recipe import Recipe, anchored
 from suture.experiment.setting import Setting, prepare
 from suture.experiment.task_recipe import TaskRecipe
-from suture.multitask import Facts, MultiTaskModel, Router, TaskFacts, fit_router, from_pretrained, read_description, save_pretrained
-from suture.surgery import joined, restricted
+from suture.multitask import (
+    ALL,
+    AUTO,
+    Facts,
+    MultiTaskModel,
+    Router,
+    TaskFacts,
+    fit_router,
+    folder_of,
+    from_pretrained,
+    read_description,
+    save_pretrained,
+    trusted,
+)
+from suture.multitask.folder import ROUTER
+from suture.surgery import Operation, Origin, joined, restricted
 from suture.types import Stage, silent
 
 MERGED = "merged"
@@ -33,6 +47,9 @@ def build(recipe: Recipe, out: Path, *, route: bool = True, replace: bool = Fals
     With ``route`` (and two tasks or more) it gets a router. Raises any :class:`suture.errors.SutureError`; then ``out`` is as it was.
     """
     check_output(out, replace=replace, inputs=paths_of(recipe))
+    names = recipe.only or [entry.name for entry in recipe.tasks]
+    if taken := {AUTO, ALL} & set(names):
+        raise DataError(f"a task of a model to ship cannot be called {taken.pop()!r}")
     with stage("Preparing experts", len(recipe.tasks)) as progress:
         setting = prepare(recipe, progress)
     pipeline.calibration_sizes(setting, recipe)
@@ -42,10 +59,9 @@ def build(recipe: Recipe, out: Path, *, route: bool = True, replace: bool = Fals
         representations = Representations(setting, stage)
         fitted = _fitted(setting, recipe, merged, representations, stage)
         router = _router(setting, recipe, merged, representations, seed) if route and len(setting.tasks) > 1 else None
-        model = _model(setting, merged, fitted, router)
-        facts = _measured(setting, recipe, model, representations)
-        save_pretrained(model, out, facts, replace=replace)
-    return facts
+        model = _with_facts(_model(setting, merged, fitted, router), setting, recipe, representations)
+        save_pretrained(model, out, replace=replace)
+    return model.facts
 
 
 def _fitted(setting: Setting, recipe: Recipe, merged: Checkpoint, representations: Representations, stage: Stage) -> Fitted:
@@ -65,11 +81,9 @@ def _model(setting: Setting, merged: Checkpoint, fitted: Fitted, router: Router 
     return MultiTaskModel(setting.backbone(merged), heads, fitted.operation, fitted.origin, router)
 
 
-def _measured(setting: Setting, recipe: Recipe, model: MultiTaskModel, representations: Representations) -> Facts:
+def _with_facts(model: MultiTaskModel, setting: Setting, recipe: Recipe, representations: Representations) -> MultiTaskModel:
     """Measure experts, merged model and the whole, with the task told and without, on the test splits."""
-    weights, operation, origin = model.backbone.weights, model.operation, model.origin
-    assert isinstance(weights, Checkpoint)  # noqa: S101  just merged
-    assert operation is not None and origin is not None  # noqa: S101, PT018  just fitted
+    weights, operation, origin = _parts(model)
     individual, merged = representations.individual("test"), representations.shared(MERGED, weights, "test")
     after = representations.after(operation, MERGED, weights, "test")
     tasks = {}
@@ -77,16 +91,10 @@ def _measured(setting: Setting, recipe: Recipe, model: MultiTaskModel, represent
         head, labels = model.heads[task.name], task.split("test").known_labels()
         shares = {name: accuracy(head(z[task.name]), labels) for name, z in (("individual", individual), ("merged", merged))}
         right = head(after[task.name]).argmax(dim=1) == labels
-        found = _found(model.router, task.name, merged)
-        tasks[task.name] = TaskFacts(
-            samples=len(labels),
-            **shares,
-            model=right.double().mean().item(),
-            identified=None if found is None else found.double().mean().item(),
-            routed=None if found is None else (found & right).double().mean().item(),
-        )
+        routed = {} if model.router is None else _routed(model.router, task.name, merged[task.name], right)
+        tasks[task.name] = TaskFacts(samples=len(labels), **shares, model=_share(right), **routed)
     samples = f"{recipe.calibration.label}, at most {origin.samples} unlabelled samples a task, seed {origin.seed}"
-    return Facts(
+    facts = Facts(
         suite=setting.name,
         family=setting.family if recipe.suite else "experts of one base",
         merge=str(recipe.merges[0]),
@@ -96,10 +104,27 @@ def _measured(setting: Setting, recipe: Recipe, model: MultiTaskModel, represent
         licences=_licences(recipe),
         recipe=recipe.model_dump(mode="json"),
     )
+    return dataclasses.replace(model, facts=facts)
 
 
-def _found(router: Router | None, task: str, merged: Mapping[str, Tensor]) -> Tensor | None:
-    return None if router is None else router(merged[task])[0].argmax(dim=1) == router.tasks.index(task)
+def _routed(router: Router, task: str, z: Tensor, right: Tensor) -> dict[str, float]:
+    """Return how a router does on a task's test inputs: ``right`` says of which of them the class is."""
+    probable, strange = router(z)
+    found = probable.argmax(dim=1) == router.tasks.index(task)
+    told = {"identified": _share(found), "routed": _share(found & right), "strange": _share(strange)}
+    return told if len(router.tasks) <= 2 else {**told, "unseen": _share(router.without(task)(z)[1])}
+
+
+def _share(which: Tensor) -> float:
+    return which.double().mean().item()
+
+
+def _parts(model: MultiTaskModel) -> tuple[Checkpoint, Operation, Origin]:
+    """Return a model's weights, and its operation; raises :class:`DataError` for one without."""
+    weights = model.backbone.weights
+    if model.operation is None or model.origin is None or not isinstance(weights, Checkpoint):
+        raise DataError("this model has no surgery of its own any more, so a task cannot be added to it as it is; build it anew")
+    return weights, model.operation, model.origin
 
 
 def _licences(recipe: Recipe) -> list[str]:
@@ -108,49 +133,91 @@ def _licences(recipe: Recipe) -> list[str]:
     return ["Those of the base, of the experts and of their data apply; none of them is changed by merging."]
 
 
-def add_task(model: Path, task: str, out: Path, *, keep_backbone: bool = False, replace: bool = False, stage: Stage = silent) -> Facts:
+def add_task(
+    model: str | Path, task: str, out: Path, *, keep_backbone: bool = False, network: str = "", replace: bool = False, stage: Stage = silent
+) -> Facts:
     """Save the model with a task more, and return what its card tells.
 
     ``task`` is a YAML file that describes it as recipes do or, for a model of a suite, the name of one of the suite's tasks. The recipe
     that made the model is run with it: the new task vector is merged in and, as the backbone changes, every surgery is fitted anew;
     experts' representations come from the cache. With ``keep_backbone`` nothing is merged: the task gets surgery of its own on the
-    backbone as it is, and what the others are told stays the same to the bit.
+    backbone as it is, and what the others are told stays the same to the bit. ``network`` is as in
+    :func:`suture.multitask.from_pretrained`.
 
     Raises :class:`DataError` for a model that does not know its recipe, or has the task already.
     """
-    old = local_copy(model)
-    recipe = recipe_of(old)
-    grown = _with(recipe, task)
+    old = folder_of(model)
+    grown = _with(recipe_of(old, network), task)
     if not keep_backbone:
-        return build(grown, out, route=_routes(old), replace=replace, stage=stage)
-    return _on_backbone(old, grown, out, replace=replace, stage=stage)
+        return build(grown, out, route=(old / ROUTER).is_file(), replace=replace, stage=stage)
+    check_output(out, replace=replace, inputs=[*paths_of(grown), old])
+    before = from_pretrained(old, network)
+    weights, operation, origin = _parts(before)
+    setting = prepare(grown, merged=weights)
+    (entry,) = (each for each in setting.tasks if each.name not in before.tasks)
+    own = dataclasses.replace(setting, tasks=[entry], experts={entry.name: setting.experts[entry.name]})
+    fitted = _fitted(own, grown, weights, Representations(own, stage), stage)
+    heads = {**before.heads, entry.name: _model(own, weights, fitted, None).heads[entry.name]}
+    representations, router = Representations(setting, stage), None
+    if before.router is not None:
+        router = _router(setting, grown, weights, representations, grown.seeds[0])
+    whole = MultiTaskModel(before.backbone, heads, joined(operation, fitted.operation), origin, router)
+    whole = _with_facts(whole, setting, grown, representations)
+    save_pretrained(whole, out, replace=replace)
+    return whole.facts
 
 
-def remove_task(model: Path, task: str, out: Path, *, keep_backbone: bool = False, replace: bool = False, stage: Stage = silent) -> Facts:
+def remove_task(
+    model: str | Path, task: str, out: Path, *, keep_backbone: bool = False, network: str = "", replace: bool = False, stage: Stage = silent
+) -> Facts:
     """Save the model with a task less, and return what its card tells; raises what :func:`add_task` raises, and for the last task.
 
-    The recipe that made the model is run without it; with ``keep_backbone`` what is the task's own is left out, and no more.
+    The recipe that made the model is run without it. With ``keep_backbone`` what is the task's own is left out of the folder, and no
+    more: neither recipe nor data are needed, and what the card told of routing is no longer known.
     """
-    old = local_copy(model)
-    recipe = recipe_of(old)
+    old = folder_of(model)
     known = read_description(old).tasks
     if task not in known:
         raise UnknownName("task", task, known)
     if len(known) == 1:
         raise DataError(f"{task!r} is the only task of {model}; a model has at least one")
     left = [name for name in known if name != task]
-    shrunk = _checked({**recipe.model_dump(mode="json"), "only": left})
     if not keep_backbone:
-        return build(shrunk, out, route=_routes(old), replace=replace, stage=stage)
-    return _on_backbone(old, shrunk, out, replace=replace, stage=stage)
+        shrunk = _checked({**recipe_of(old, network).model_dump(mode="json"), "only": left})
+        return build(shrunk, out, route=(old / ROUTER).is_file(), replace=replace, stage=stage)
+    check_output(out, replace=replace, inputs=[old])
+    before = from_pretrained(old, network)
+    whole = dataclasses.replace(
+        before,
+        heads={name: before.heads[name] for name in left},
+        operation=None if before.operation is None else restricted(before.operation, left),
+        router=None if before.router is None or len(left) == 1 else before.router.without(task),
+        facts=_facts_of(before.facts, left),
+    )
+    save_pretrained(whole, out, replace=replace)
+    return whole.facts
 
 
-def recipe_of(model: Path) -> Recipe:
-    """Return the recipe that made a saved model; raises :class:`DataError` when the model does not know it."""
+def _facts_of(facts: Facts, tasks: Sequence[str]) -> Facts:
+    """Return what is still known of some of the tasks: not how well they are told from one another."""
+    unknown = {"identified": None, "routed": None, "strange": None, "unseen": None}
+    own = {task: facts.tasks[task].model_copy(update=unknown) for task in tasks if task in facts.tasks}
+    recipe = None if facts.recipe is None else {**facts.recipe, "only": list(tasks)}
+    return facts.model_copy(update={"tasks": own, "recipe": recipe})
+
+
+def recipe_of(model: Path, network: str = "") -> Recipe:
+    """Return the recipe that made a saved model, which names base, experts and data by their places.
+
+    Raises :class:`DataError` when the model does not know it, :class:`suture.errors.UnsupportedFormat` when it names a network of one's
+    own that is not ``network``.
+    """
     told = read_description(model).facts.recipe
     if told is None:
-        raise DataError(f"{model} does not tell the recipe that made it, so nothing can be added or removed; `suture build` keeps it")
-    return _checked(told)
+        raise DataError(f"{model} does not tell the recipe that made it, so it cannot be run again; `suture build` keeps it")
+    recipe = _checked(told)
+    trusted(model, recipe.backbone.network, network)
+    return recipe
 
 
 def _checked(content: Mapping[str, Any]) -> Recipe:
@@ -177,34 +244,3 @@ def _with(recipe: Recipe, task: str) -> Recipe:
     if entry.name in [each["name"] for each in had]:
         raise DataError(f"the model has the task {entry.name!r} already")
     return _checked({**content, "tasks": [*had, entry.model_dump(mode="json")], "only": None})
-
-
-def _routes(model: Path) -> bool:
-    return from_pretrained(model).router is not None
-
-
-def _on_backbone(old: Path, recipe: Recipe, out: Path, *, replace: bool, stage: Stage) -> Facts:
-    """Save the tasks of a recipe on the backbone of a model as it is: surgery that is there stays, what is missing is fitted."""
-    check_output(out, replace=replace, inputs=[*paths_of(recipe), old])
-    before = from_pretrained(old, network=recipe.backbone.network)
-    weights = before.backbone.weights
-    assert isinstance(weights, Checkpoint)  # noqa: S101  opened as one
-    assert before.origin is not None  # noqa: S101  built with surgery
-    setting = prepare(recipe, merged=weights)
-    representations = Representations(setting, stage)
-    new = [task for task in setting.tasks if task.name not in before.tasks]
-    assert before.operation is not None  # noqa: S101  the same
-    operation = before.operation
-    for task in new:
-        own = dataclasses.replace(setting, tasks=[task], experts={task.name: setting.experts[task.name]})
-        fitted = _fitted(own, recipe, weights, Representations(own, stage), stage)
-        operation = joined(operation, fitted.operation)
-    tasks = [task.name for task in setting.tasks]
-    kept = Fitted(restricted(operation, tasks), before.origin)
-    router = None
-    if before.router is not None and len(tasks) > 1:
-        router = _router(setting, recipe, weights, representations, recipe.seeds[0])
-    model = dataclasses.replace(_model(setting, weights, kept, router), backbone=before.backbone)
-    facts = _measured(setting, recipe, model, representations)
-    save_pretrained(model, out, facts, replace=replace)
-    return facts

@@ -28,6 +28,7 @@ from suture.surgery import (
     fit_closed_form,
     fit_surgery,
     gathered,
+    load_features,
     load_operation,
     read_origin,
     save_features,
@@ -95,8 +96,7 @@ def operate_only(recipe: Recipe, merged: Path | None, out: Path, *, replace: boo
 
     Raises :class:`OutputExists`, before anything is done, when there is something at ``out`` and it is not a surgery file to replace.
     """
-    if replace and (out.exists() or out.is_symlink()) and not _is_surgery(out):
-        raise OutputExists(f"{out} is not a surgery file of Suture's, so it is not replaced; choose another output")
+    _check_replaced(out, load_operation, "surgery", replace=replace)
     one_seed = recipe.model_copy(update={"seeds": recipe.seeds[:1]})
     with staged_file(out, replace=replace) as file:
         given = _opened(merged)
@@ -115,6 +115,7 @@ def features_only(recipe: Recipe, task: str, merged: Path, out: Path, *, replace
 
     Raises :class:`UnknownName` for a task that the recipe does not have.
     """
+    _check_replaced(out, load_features, "features", replace=replace)
     recipe = recipe.model_copy(update={"only": [task]})
     with staged_file(out, replace=replace) as file:
         weights = open_checkpoint(merged)
@@ -139,6 +140,7 @@ def operate_on_features(files: Sequence[Path], procedure: str, rank: int, out: P
     }
     if procedure not in fits:
         raise UnknownName("procedure for features", procedure, fits)
+    _check_replaced(out, load_operation, "surgery", replace=replace)
     pairs, origin = gathered(files)
     with staged_file(out, replace=replace) as file:
         save_operation(file, fits[procedure](pairs), dataclasses.replace(origin, kind=procedure, rank=rank))
@@ -155,12 +157,14 @@ def _open_fitted(file: Path) -> Fitted:
     return Fitted(surgery, origin)
 
 
-def _is_surgery(file: Path) -> bool:
+def _check_replaced(out: Path, load: Callable[[Path], object], kind: str, *, replace: bool) -> None:
+    """Raise :class:`OutputExists` for an output that is to be replaced and is no file of its kind."""
+    if not replace or not (out.exists() or out.is_symlink()):
+        return
     try:
-        load_operation(file)
-    except CheckpointError:
-        return False
-    return True
+        load(out)
+    except CheckpointError as error:
+        raise OutputExists(f"{out} is not a {kind} file of Suture's, so it is not replaced; choose another output") from error
 
 
 def _check_backbone(file: Path | None, fitted: Fitted, weights: Checkpoint) -> None:

@@ -12,28 +12,33 @@
 """
 
 import json
+import re
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from suture.backbones import Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
-from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, staged_folder
+from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, read_manifest, sha256_of, staged_folder
 from suture.checkpoints.companions import copy_companions, copy_files
 from suture.checkpoints.reading import OPEN_CLIP_WEIGHTS, SINGLE
 from suture.checkpoints.writing import write_text
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat
-from suture.multitask.card import Facts, model_card
-from suture.multitask.model import MultiTaskModel
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsafePath, UnsupportedFormat
+from suture.multitask.card import model_card
+from suture.multitask.facts import Facts
+from suture.multitask.model import MultiTaskModel, named_classes
 from suture.multitask.router_files import load_router, save_router
-from suture.surgery import load_operation, read_origin, save_operation
+from suture.surgery import Origin, load_operation, read_origin, save_operation
 
 DESCRIPTION, HEADS, SURGERY, ROUTER, CARD = "suture.json", "heads.safetensors", "surgery.safetensors", "router.safetensors", "README.md"
-OUR_NETWORKS = "suture."
-"""What the place of a network begins with that a folder may name itself: any other function is the user's to name."""
+OUR_NETWORKS = {"suture.backbones.efficientnet_lite:efficientnet_lite0"}
+"""The networks that a folder may name itself: any other function is the user's to name."""
+PLACE = re.compile(r"[\w.]+:\w+")
+"""What names a network of one's own, as those of timm and open_clip do not: they are found in the folder."""
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Preprocessing(BaseModel):
@@ -43,8 +48,8 @@ class Preprocessing(BaseModel):
 
     sha256: str
     pooling: Pooling | None = None
-    max_length: int = 128
-    network: str = ""
+    max_length: int = Field(128, ge=1)
+    network: str = Field("", pattern=r"^([\w.]+:\w+)?$")
 
 
 class Description(BaseModel):
@@ -61,30 +66,32 @@ class Description(BaseModel):
     facts: Facts = Facts()
 
 
-def save_pretrained(model: MultiTaskModel, out: str | Path, facts: Facts | None = None, *, replace: bool = False) -> None:
-    """Write a model, whole or not at all, with a model card that tells the ``facts``.
+def save_pretrained(model: MultiTaskModel, out: str | Path, *, replace: bool = False, place: str = "") -> None:
+    """Write a model, whole or not at all, with a model card that tells its facts; ``place`` is what that says the model is loaded by.
 
     Raises :class:`suture.errors.OutputError` when the place cannot be written, :class:`IncompatibleExperts` for a backbone whose weights
     are an adapter's.
     """
-    weights, facts = model.backbone.weights, facts or Facts()
+    weights, origin = model.backbone.weights, model.origin
     if not isinstance(weights, Checkpoint):
         raise IncompatibleExperts(f"{weights.path}: a model to ship has full weights, not an adapter's")
+    if model.operation is not None:
+        origin = origin or Origin("unknown", 0, 0, weights.digest, "surgery", model.operation.rank)
     described = Description(
         tasks={task: list(model.classes(task)) for task in model.tasks},
         backbone=_preprocessing(model.backbone),
-        surgery=None if model.origin is None else {**asdict(model.origin), "parameters": _surgery_parameters(model)},
-        facts=facts,
+        surgery=None if origin is None else {**asdict(origin), "parameters": _surgery_parameters(model)},
+        facts=model.facts,
     )
     with staged_folder(out, Manifest(inputs={}), replace=replace, inputs=[weights.path]) as folder:
         _copy_backbone(model.backbone, weights, folder)
         save_heads(folder / HEADS, model.heads)
         if model.operation is not None:
-            save_operation(folder / SURGERY, model.operation, model.origin)
+            save_operation(folder / SURGERY, model.operation, origin)
         if model.router is not None:
             save_router(folder / ROUTER, model.router)
         write_text(folder / DESCRIPTION, json.dumps(described.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
-        write_text(folder / CARD, model_card(model, facts, Path(out).name))
+        write_text(folder / CARD, model_card(model, place or Path(out).name))
 
 
 def _preprocessing(backbone: Backbone) -> Preprocessing:
@@ -92,7 +99,7 @@ def _preprocessing(backbone: Backbone) -> Preprocessing:
         sha256=backbone.weights.digest,
         pooling=backbone.pooled_by,
         max_length=backbone.max_length if isinstance(backbone, TextBackbone) else 128,
-        network=backbone.name if isinstance(backbone, NetworkBackbone) and ":" in backbone.name else "",
+        network=backbone.name if isinstance(backbone, NetworkBackbone) and PLACE.fullmatch(backbone.name) else "",
     )
 
 
@@ -111,43 +118,63 @@ def _copy_backbone(backbone: Backbone, weights: Checkpoint, folder: Path) -> Non
 
 
 def from_pretrained(place: str | Path, network: str = "") -> MultiTaskModel:
-    """Load a model from a folder, or from the hub (``hf://owner/name``); nothing in it is executed.
+    """Load a model from a folder, or from the hub (``hf://owner/name``, or ``owner/name``); nothing in it is executed.
 
-    ``network`` names what makes the backbone where that is a network of one's own (``package.module:function``): a folder from elsewhere
-    may name only those of Suture.
+    Every file is compared with its digest. ``network`` names what makes the backbone where that is a network of one's own
+    (``package.module:function``): a folder may name only Suture's.
 
     Raises :class:`CheckpointNotFound` for a place without a multi-task model, :class:`CorruptCheckpoint` for one that is not whole,
     :class:`IncompatibleExperts` when backbone and surgery do not belong together, :class:`UnsupportedFormat` when the network is not said.
     """
-    folder = local_copy(Path(place))
+    folder = folder_of(place)
     told = read_description(folder)
-    own = told.backbone.network
-    if own and not network and not own.startswith(OUR_NETWORKS):
-        raise UnsupportedFormat(f"{folder} names {own} as its network, which would be run: if you trust it, say so with network={own!r}")
     weights = open_checkpoint(folder)
     if weights.digest != told.backbone.sha256:
         raise CorruptCheckpoint(f"{folder} holds other weights (sha256 {weights.digest[:12]}…) than {DESCRIPTION} says")
-    backbone = open_backbone(folder, weights, told.backbone.pooling, told.backbone.max_length, network or own)
+    _verify(folder, {file.name for file in weights.files})
+    named = trusted(folder, told.backbone.network, network)
+    backbone = open_backbone(folder, weights, told.backbone.pooling, told.backbone.max_length, named)
     heads = load_heads(_file(folder, HEADS))
-    if {task: list(head.classes) for task, head in heads.items() if head.classes} != _named(told, heads.keys()):
+    if {task: list(named_classes(head)) for task, head in heads.items()} != told.tasks:
         raise CorruptCheckpoint(f"{folder}: the tasks and classes of {HEADS} are not those of {DESCRIPTION}")
-    surgery, router = folder / SURGERY, folder / ROUTER
-    if told.surgery is not None:
-        _file(folder, SURGERY)
-    return MultiTaskModel(
-        backbone,
-        {task: heads[task] for task in told.tasks},
-        load_operation(surgery) if surgery.is_file() else None,
-        read_origin(surgery) if surgery.is_file() else None,
-        load_router(router) if router.is_file() else None,
-    )
+    operation, origin, router = None, None, folder / ROUTER
+    if told.surgery is not None or (folder / SURGERY).is_file():
+        file = _file(folder, SURGERY)
+        operation, origin = load_operation(file), read_origin(file)
+        if origin is None:
+            raise CorruptCheckpoint(f"{file} does not say which backbone it was fitted on")
+    ordered = {task: heads[task] for task in told.tasks}
+    return MultiTaskModel(backbone, ordered, operation, origin, load_router(router) if router.is_file() else None, told.facts)
 
 
-def _named(told: Description, tasks: Any) -> dict[str, list[str]]:
-    """Return the classes that a heads file must name; numbers are what unnamed ones are called by."""
-    if set(told.tasks) != set(tasks):
-        return {"": []}
-    return {task: classes for task, classes in told.tasks.items() if classes != [str(row) for row in range(len(classes))]}
+def folder_of(place: str | Path) -> Path:
+    """Return the folder of a place: itself, or the local copy of a repository of the hub, fetched if it is not there."""
+    if isinstance(place, str) and REPOSITORY.fullmatch(place) and not Path(place).exists():
+        place = f"hf://{place}"
+    return local_copy(Path(place))
+
+
+def trusted(folder: Path, named: str, given: str) -> str:
+    """Return the network to open a folder with; raises :class:`UnsupportedFormat` for one that the folder names and the user does not."""
+    if named and not given and named not in OUR_NETWORKS:
+        raise UnsupportedFormat(
+            f"{folder} names {named} as its network, which would be run: if you trust it, say so with network={named!r}"
+        )
+    return given or named
+
+
+def _verify(folder: Path, known: set[str]) -> None:
+    """Compare files with their digests in the manifest, but for those that are known to be right, and the card, anybody's to edit."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise CorruptCheckpoint(f"{folder} is not a whole multi-task model: it has no manifest of Suture's")
+    for name, digest in manifest.files.items():
+        if name == CARD or name in known:
+            continue
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UnsafePath(f"{folder}: the manifest names {name!r}, which is outside of the folder")
+        if sha256_of(_file(folder, name)) != digest:
+            raise CorruptCheckpoint(f"{folder / name} is not as it was written: its digest is not the manifest's")
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -167,7 +194,7 @@ def read_description(folder: Path) -> Description:
         raise CorruptCheckpoint(f"{file} does not describe a multi-task model: {' '.join(str(error).split())[:300]}") from error
 
 
-def push_to_hub(model: MultiTaskModel, repository: str, facts: Facts | None = None, *, private: bool = True, message: str = "") -> str:
+def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True, message: str = "") -> str:
     """Upload a model to the hub, with the token that huggingface_hub knows, and return its address. It is private unless said otherwise.
 
     The recipe is left out: it names places on this machine.
@@ -178,7 +205,8 @@ def push_to_hub(model: MultiTaskModel, repository: str, facts: Facts | None = No
 
     with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
         folder = Path(temporary) / repository.rpartition("/")[2]
-        save_pretrained(model, folder, (facts or Facts()).model_copy(update={"recipe": None}))
+        shared = replace(model, facts=model.facts.model_copy(update={"recipe": None}))
+        save_pretrained(shared, folder, place=f"hf://{repository}")
         try:
             api = HfApi()
             api.create_repo(repository, private=private, exist_ok=True)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,14 +13,12 @@ from suture.backbones import Backbone, Head
 from suture.checkpoints import Checkpoint
 from suture.errors import DataError, IncompatibleExperts, UnknownName
 from suture.inputs import Input
+from suture.multitask.facts import Facts
 from suture.multitask.fold import fold
 from suture.multitask.router import Router
 from suture.representation import encode
 from suture.surgery import Operation, Origin, Surgery, parts_of
 from suture.types import Progress, no_progress
-
-if TYPE_CHECKING:
-    from suture.multitask.card import Facts
 
 AUTO, ALL = "auto", "all"
 """In place of a task: the one that the router finds, or every one. No task may be called so."""
@@ -53,6 +50,17 @@ class Prediction:
         return {"task": self.task, **found, **about}
 
 
+def named_classes(head: Head) -> tuple[str, ...]:
+    """Return the names of a head's classes: numbers where there are none, and a number behind a name that stands there again.
+
+    >>> named_classes(Head(torch.zeros(3, 2), classes=("crane", "dog", "crane")))
+    ('crane', 'dog', 'crane (2)')
+    """
+    given = head.classes or tuple(str(row) for row in range(len(head.weight)))
+    times = [given[:place].count(name) + 1 for place, name in enumerate(given)]
+    return tuple(name if count == 1 else f"{name} ({count})" for name, count in zip(given, times, strict=True))
+
+
 @dataclass(frozen=True)
 class MultiTaskModel:
     """A merged backbone, the heads of its tasks and, where there are any, an operation on its representations and a router.
@@ -69,6 +77,8 @@ class MultiTaskModel:
     operation: Operation | None = None
     origin: Origin | None = None
     router: Router | None = None
+    facts: Facts = field(default_factory=Facts)
+    """What its card tells of how it came about."""
     _networks: dict[str, Backbone] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,11 +106,14 @@ class MultiTaskModel:
         return self.operation is None or (isinstance(self.operation, Surgery) and not self.operation.deep)
 
     def classes(self, task: str) -> tuple[str, ...]:
-        """Return the names of a task's classes, numbers where they have none; raises :class:`UnknownName` for another task."""
+        """Return the names of a task's classes, as :func:`named_classes` does; raises :class:`UnknownName` for another task."""
         if task not in self.heads:
             raise UnknownName("task", task, self.heads)
-        head = self.heads[task]
-        return head.classes or tuple(str(row) for row in range(len(head.weight)))
+        return self._classes[task]
+
+    @cached_property
+    def _classes(self) -> dict[str, tuple[str, ...]]:
+        return {task: named_classes(head) for task, head in self.heads.items()}
 
     def represent(self, inputs: Sequence[Input], task: str, progress: Progress = no_progress) -> Float[Tensor, "n k"]:
         """Return a task's corrected representations. ``progress`` counts inputs.
@@ -124,17 +137,19 @@ class MultiTaskModel:
 
         ``progress`` counts inputs that pass the backbone. Raises what :meth:`represent` raises, and :class:`DataError` without a router.
         """
+        if not inputs:
+            raise DataError("there are no inputs to predict")
         asked = [task] * len(inputs) if isinstance(task, str) else list(task)
         if len(asked) != len(inputs):
             raise DataError(f"{len(inputs)} inputs, but {len(asked)} tasks")
         for each in set(asked) - {AUTO}:
             self.classes(each)
-        shared = encode(self.backbone, inputs, progress) if self.shares_passes or AUTO in asked else None
+        shared = encode(self.backbone, inputs, progress) if self.shares_passes else None
         routed = [(each, 1.0, False) for each in asked]
-        if AUTO in asked:
-            assert shared is not None  # noqa: S101  made two lines above
-            found = list(self._route(shared))
-            routed = [found[place] if each == AUTO else routed[place] for place, each in enumerate(asked)]
+        if unknown := [place for place, each in enumerate(asked) if each == AUTO]:
+            z = encode(self.backbone, [inputs[place] for place in unknown], progress) if shared is None else shared[unknown]
+            for place, found in zip(unknown, self._route(z), strict=True):
+                routed[place] = found
         answers: dict[int, Prediction] = {}
         for name in dict.fromkeys(task for task, _, _ in routed):
             places = [place for place, (task, _, _) in enumerate(routed) if task == name]
@@ -144,7 +159,12 @@ class MultiTaskModel:
         return [answers[place] for place in range(len(inputs))]
 
     def predict_all(self, inputs: Sequence[Input], progress: Progress = no_progress) -> dict[str, list[Prediction]]:
-        """Say what each input is for every task; with surgery of the final representation alone, in one pass through the backbone."""
+        """Say what each input is for every task; with surgery of the final representation alone, in one pass through the backbone.
+
+        Raises what :meth:`predict` raises.
+        """
+        if not inputs:
+            raise DataError("there are no inputs to predict")
         shared = encode(self.backbone, inputs, progress) if self.shares_passes else None
         answers = {}
         for task in self.tasks:
@@ -191,17 +211,17 @@ class MultiTaskModel:
 
         return from_pretrained(place, network)
 
-    def save_pretrained(self, out: str | Path, facts: "Facts | None" = None, *, replace: bool = False) -> None:
+    def save_pretrained(self, out: str | Path, *, replace: bool = False) -> None:
         """Write it to a folder; see :func:`suture.multitask.save_pretrained`."""
         from suture.multitask.folder import save_pretrained
 
-        save_pretrained(self, out, facts, replace=replace)
+        save_pretrained(self, out, replace=replace)
 
-    def push_to_hub(self, repository: str, facts: "Facts | None" = None, *, private: bool = True, message: str = "") -> str:
+    def push_to_hub(self, repository: str, *, private: bool = True, message: str = "") -> str:
         """Upload it and return its address; see :func:`suture.multitask.push_to_hub`."""
         from suture.multitask.folder import push_to_hub
 
-        return push_to_hub(self, repository, facts, private=private, message=message)
+        return push_to_hub(self, repository, private=private, message=message)
 
     def folded(self) -> "MultiTaskModel":
         """Return the same model with its surgery folded into its heads, which makes it free; see :func:`suture.multitask.fold`.
@@ -210,8 +230,9 @@ class MultiTaskModel:
         """
         if not isinstance(self.operation, Surgery) or self.operation.deep:
             raise DataError("only surgery of the final representation folds into heads")
-        final = self.operation.final
-        return replace(self, heads={task: fold(head, final[task]) for task, head in self.heads.items()}, operation=None, origin=None)
+        final, facts = self.operation.final, self.facts.model_copy(update={"surgery": f"{self.facts.surgery} (in the heads)"})
+        heads = {task: fold(head, final[task]) for task, head in self.heads.items()}
+        return replace(self, heads=heads, operation=None, origin=None, facts=facts)
 
     @cached_property
     def parameters(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Which task an input is of, read off the merged model's representation: no labels, no task id."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -55,6 +55,12 @@ class Router:
         found = scores.argmax(dim=1)
         distance = _distance(unit - self.means[found], self.directions, self.variances, self.noise)
         return (scores / self.temperature).softmax(dim=1), distance > self.reach[found]
+
+    def without(self, task: str) -> "Router":
+        """Return the router of the other tasks; what it knows of their common shape stays."""
+        kept = [place for place, name in enumerate(self.tasks) if name != task]
+        rows = {name: getattr(self, name)[kept] for name in ("weight", "offset", "means", "reach")}
+        return replace(self, tasks=tuple(self.tasks[place] for place in kept), **rows)
 
     @property
     def parameters(self) -> int:

@@ -1,12 +1,13 @@
 """A router on disk: one safetensors file."""
 
 import json
+import math
 from pathlib import Path
 
 from safetensors import safe_open
 
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
-from suture.errors import CorruptCheckpoint
+from suture.errors import CorruptCheckpoint, NonFiniteTensor
 from suture.multitask.router import Router
 
 PARTS = ("weight", "offset", "means", "directions", "variances", "reach")
@@ -29,7 +30,7 @@ def load_router(file: Path) -> Router:
         tasks = tuple(json.loads(told["tasks"]))
         temperature, noise = float(told["temperature"]), float(told["noise"])
         shapes = {name: tensors.specs[name].shape for name in PARTS}
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CorruptCheckpoint(
             f"{file} is not a whole router: {', '.join(PARTS)} expected, and in the metadata what they are of"
         ) from error
@@ -38,6 +39,12 @@ def load_router(file: Path) -> Router:
     expected = {"weight": (count, width), "offset": (count,), "means": (count, width), "directions": (kept, width), "variances": (kept,)}
     if shapes != {**expected, "reach": (count,)} or not all(isinstance(task, str) for task in tasks):
         raise CorruptCheckpoint(f"{file} is not a whole router: its tensors are not of {count} tasks and one width")
+    if not all(spec.dtype.is_floating_point for spec in tensors.specs.values()) or not (
+        0 < temperature < math.inf and 0 < noise < math.inf
+    ):
+        raise CorruptCheckpoint(f"{file} is not a whole router: its numbers make no sense")
     # Copies: a router outlives its file, which may be replaced.
     weight, offset, means, directions, variances, reach = (tensors[name].clone() for name in PARTS)
+    if not all(bool(part.isfinite().all()) for part in (weight, offset, means, directions, variances, reach)):
+        raise NonFiniteTensor(f"{file} holds NaN or Inf")
     return Router(tasks, weight, offset, temperature, means, directions, variances, noise, reach)

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results
@@ -169,8 +170,10 @@ def facts_table(facts: Facts, before: Facts | None = None) -> "Table":
         known = {**own.model_dump(), "before": None if was is None else was.model}
         rows.append([known[key] for key in told])
         table.add_row(_plain(task), *map(_share, rows[-1]))
-    columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
-    table.add_row(AVERAGE, *(_share(sum(column) / len(column) if column else None) for column in columns), style="bold")
+    # Averages beside one another are of the same tasks.
+    both = [row for row in rows if None not in row] or rows
+    means = [fmean(value for value in column if value is not None) if any(column) else None for column in zip(*both, strict=True)]
+    table.add_row(AVERAGE if len(both) == len(rows) else f"average of {len(both)}", *map(_share, means), style="bold")
     return table
 
 

@@ -1,22 +1,21 @@
 """The web application: what is asked is checked before it is let in, and what is let in is answered."""
 
 import asyncio
-import base64
-import binascii
+import logging
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from io import BytesIO
 from typing import Any
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from suture.errors import DataError, SutureError, UnsupportedFormat
-from suture.inputs import Input, opened_image
-from suture.multitask import AUTO, MultiTaskModel
+from suture.errors import DataError, OutputError, UnknownName, UnsupportedFormat
+from suture.inputs import Input
+from suture.multitask import AUTO, MultiTaskModel, Prediction
 from suture.serving.batcher import Batcher, Busy
 from suture.serving.limits import Limits
+from suture.serving.pictures import sent_picture
 
 try:
     import uvicorn
@@ -24,8 +23,21 @@ try:
     from fastapi.responses import JSONResponse, PlainTextResponse, Response
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+
+    from suture.serving.protocol import impatient
 except ImportError as missing:
     raise UnsupportedFormat(f"serving needs {missing.name}, which is not installed: pip install 'suture[serve]'") from missing
+
+
+GONE = 499
+"""The status, which nobody sees but the figures, of a request whose client has gone."""
+DRAINED = 8
+"""How many times the largest body is read, and dropped, so that a client can hear why it is refused."""
+POLL = 0.25
+"""Seconds between looks whether a client is still there."""
+
+log = logging.getLogger("suture.serving")
 
 
 class Question(BaseModel):
@@ -97,14 +109,43 @@ def make_app(model: MultiTaskModel, limits: Limits | None = None) -> FastAPI:
     app = FastAPI(title="Suture", summary=f"One model for {len(model.tasks)} tasks.", lifespan=lifespan)
     _add_errors(app, figures)
 
+    _add_pages(app, model, batcher, figures)
+
+    @app.post("/predict", response_model=Answers, response_model_exclude_none=True, openapi_extra=_body())
+    async def predict(request: Request) -> Answers:
+        """Say what inputs are."""
+        started = time.perf_counter()
+        body = await _body_of(request, limits)
+        question = _read(body)
+        inputs = _let_in(question, model, limits)
+        try:
+            found = await _while_there(request, batcher.predict(inputs, [question.task] * len(inputs), len(body)))
+        except Busy as error:
+            raise Refused(503, "too much waits; ask again in a moment") from error
+        except (DataError, UnknownName) as error:
+            raise Refused(422, str(error)) from error
+        for each in found:
+            figures.inputs.labels(each.task).inc()
+        figures.seconds.observe(time.perf_counter() - started)
+        return Answers(predictions=[Answer.model_validate(each.told(routed=question.task == AUTO)) for each in found])
+
+    return app
+
+
+def _add_pages(app: FastAPI, model: MultiTaskModel, batcher: Batcher, figures: Figures) -> None:
+    """Add what is only read."""
+
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
         return Response(status_code=307, headers={"location": "/docs"})
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """Say whether the model answers: one input goes through it."""
-        await batcher.predict([model.backbone.sample], [model.tasks[0]])
+        """Say whether the model answers: an idle one is asked, one at work has just shown it."""
+        if batcher.running and batcher.waiting == 0:
+            await batcher.predict([model.backbone.sample], [model.tasks[0]])
+        if not batcher.running:
+            raise Refused(503, "the model does not answer")
         return {"status": "ok"}
 
     @app.get("/tasks")
@@ -121,45 +162,42 @@ def make_app(model: MultiTaskModel, limits: Limits | None = None) -> FastAPI:
         """Return Prometheus' figures."""
         return PlainTextResponse(generate_latest(figures.registry), media_type="text/plain; version=0.0.4")
 
-    @app.post("/predict", response_model=Answers, response_model_exclude_none=True, openapi_extra=_body())
-    async def predict(request: Request) -> Answers:
-        """Say what inputs are."""
-        started = time.perf_counter()
-        question = _read(await _body_of(request, limits))
-        inputs = _let_in(question, model, limits)
-        try:
-            found = await batcher.predict(inputs, [question.task] * len(inputs))
-        except Busy as error:
-            raise Refused(503, "too much waits; ask again in a moment") from error
-        except SutureError as error:
-            raise Refused(422, str(error)) from error
-        for each in found:
-            figures.inputs.labels(each.task).inc()
-        figures.seconds.observe(time.perf_counter() - started)
-        return Answers(predictions=[Answer.model_validate(each.told(routed=question.task == AUTO)) for each in found])
-
-    return app
-
 
 def _body() -> dict[str, Any]:
     """Describe the body, which is read by hand: its size is looked at while it comes."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": Question.model_json_schema()}}}}
 
 
+async def _while_there(request: Request, work: Coroutine[Any, Any, list[Prediction]]) -> list[Prediction]:
+    """Return the answer; work for a client that has gone is cancelled."""
+    task = asyncio.create_task(work)
+    while not (await asyncio.wait({task}, timeout=POLL))[0]:
+        if await request.is_disconnected():
+            task.cancel()
+            raise Refused(GONE, "the client has gone")
+    return task.result()
+
+
 async def _body_of(request: Request, limits: Limits) -> bytes:
-    """Return a request's body; raises :class:`Refused` for one that is too large, or takes too long to come."""
-    told = request.headers.get("content-length", "0")
-    if not told.isdecimal() or int(told) > limits.bytes:
-        raise Refused(413, f"the body holds {told} bytes; at most {limits.bytes} are taken")
-    body = bytearray()
+    """Return a request's body; raises :class:`Refused` for one that is too large, or takes too long to come.
+
+    What is too large is read on for a while, and dropped: a client that is still sending would not hear the answer.
+    """
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(limits.patience):
             async for part in request.stream():
-                body += part
-                if len(body) > limits.bytes:
-                    raise Refused(413, f"the body holds more than {limits.bytes} bytes")
+                size += len(part)
+                if size <= limits.bytes:
+                    body += part
+                elif size > DRAINED * limits.bytes:
+                    break
     except TimeoutError as error:
         raise Refused(408, f"the body did not come within {limits.patience:g} seconds") from error
+    except ClientDisconnect as error:
+        raise Refused(GONE, "the client has gone") from error
+    if size > limits.bytes:
+        raise Refused(413, f"the body holds more than {limits.bytes} bytes")
     return bytes(body)
 
 
@@ -179,19 +217,15 @@ def _let_in(question: Question, model: MultiTaskModel, limits: Limits) -> list[I
     if question.task == AUTO and model.router is None:
         raise Refused(422, f"this model does not find tasks: name one of {', '.join(model.tasks)}")
     if question.task != AUTO and question.task not in model.tasks:
-        raise Refused(422, f"unknown task {question.task!r}; expected auto or one of {', '.join(model.tasks)}")
+        raise Refused(422, f"unknown task {question.task[:60]!r}; expected auto or one of {', '.join(model.tasks)}")
     if model.backbone.kind == "image":
-        return [_image(place, each) for place, each in enumerate(question.inputs)]
+        try:
+            return [sent_picture(each, f"inputs.{place}", limits) for place, each in enumerate(question.inputs)]
+        except DataError as error:
+            raise Refused(422, str(error)) from error
     if (longest := max(map(len, question.inputs))) > limits.characters:
         raise Refused(413, f"a text of {longest} characters; at most {limits.characters} are taken")
     return list(question.inputs)
-
-
-def _image(place: int, encoded: str) -> Image.Image:
-    try:
-        return opened_image(Image.open(BytesIO(base64.b64decode(encoded, validate=True))))
-    except (binascii.Error, OSError, ValueError, DataError, Image.DecompressionBombError) as error:
-        raise Refused(422, f"inputs.{place}: not the base64 of an image that can be read: {error}") from error
 
 
 def _add_errors(app: FastAPI, figures: Figures) -> None:
@@ -212,20 +246,30 @@ def _add_errors(app: FastAPI, figures: Figures) -> None:
     async def counted(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         try:
             answer = await go_on(request)
-        except Exception as error:
-            figures.requests.labels("500").inc()
-            raise error from None
+        except Exception:
+            log.exception("a request was not answered")
+            answer = JSONResponse({"error": "the server failed at this request; its log says why"}, 500)
         figures.requests.labels(str(answer.status_code)).inc()
         return answer
 
 
-def serve(model: MultiTaskModel, limits: Limits, host: str, port: int) -> None:
-    """Serve a model until the process is told to stop; what has been let in by then is answered."""
-    uvicorn.run(
+def serve(model: MultiTaskModel, limits: Limits, host: str, port: int, told: Callable[[str], None] = print) -> None:
+    """Serve a model until the process is told to stop; what has been let in by then is answered. ``told`` hears the address.
+
+    Raises what the model raises when it does not answer a first input, and :class:`OutputError` for a place that cannot be listened on.
+    """
+    model.predict([model.backbone.sample], model.tasks[0])
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OutputError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    told(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
+    config = uvicorn.Config(
         make_app(model, limits),
-        host=host,
-        port=port,
+        http=impatient(limits.patience),
+        ws="none",
         log_level="warning",
-        timeout_graceful_shutdown=30,
+        limit_concurrency=limits.connections,
         h11_max_incomplete_event_size=16384,
     )
+    uvicorn.Server(config).run([listening])

@@ -19,14 +19,24 @@ class Limits:
     """The most that the body of a request holds."""
     characters: int = 100_000
     """The most of a text."""
+    pixels: int = 25_000_000
+    """The most of an image."""
+    aspect: int = 20
+    """How many times longer than wide, or wider than long, an image may be: processors that scale the shorter side make it huge."""
     queue: int = 4096
     """The most inputs that wait; beyond them a request is told to come back."""
+    held: int = 256_000_000
+    """The most bytes of bodies that wait."""
+    connections: int = 1024
+    """The most clients at once."""
     patience: float = 10.0
-    """Seconds that a body may take to arrive."""
+    """Seconds that the head of a request, or its body, may take to arrive."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "inputs", "bytes", "characters", "queue"):
+        for name in ("batch", "inputs", "bytes", "characters", "pixels", "aspect", "queue", "held", "connections"):
             if getattr(self, name) < 1:
                 raise InvalidHyperparameter(f"{name} must be at least 1, not {getattr(self, name)}")
         if not (self.wait >= 0 and self.patience > 0):
             raise InvalidHyperparameter("wait must be at least 0 seconds, and patience more than 0")
+        if self.inputs > self.queue or self.bytes > self.held:
+            raise InvalidHyperparameter("one request may not hold more inputs than wait in all, nor more bytes")

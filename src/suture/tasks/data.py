@@ -52,10 +52,10 @@ def read_split(
 
 def _read_rows(file: Path) -> list[Row]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if file.suffix not in readers:
+    if file.suffix.lower() not in readers:
         raise DataError(f"{file}: expected a file that ends in {', '.join(readers)}")
     try:
-        return list(readers[file.suffix](file))
+        return list(readers[file.suffix.lower()](file))
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
     except (ValueError, csv.Error) as error:

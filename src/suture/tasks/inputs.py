@@ -31,9 +31,9 @@ def read_inputs(places: Sequence[str], kind: Literal["text", "image"], column: s
 def _read(place: str, kind: str, column: str) -> Iterator[tuple[str, Input]]:
     file = Path(place)
     if place == STDIN:
-        for line in filter(str.strip, sys.stdin.read().splitlines()):
+        for line in _lines("standard input", sys.stdin.buffer.read()):
             yield line, line if kind == "text" else Path(line)
-    elif file.suffix in TABLES and not file.is_dir():
+    elif file.suffix.lower() in TABLES and not file.is_dir():
         text, image = (column, None) if kind == "text" else ("text", column)
         split, _ = read_split(file, None, text=text, image=image, label=None)
         for number, each in enumerate(split.inputs, 1):
@@ -41,7 +41,7 @@ def _read(place: str, kind: str, column: str) -> Iterator[tuple[str, Input]]:
     elif kind == "image":
         yield from ((str(image), image) for image in _images(file))
     else:
-        yield from ((line, line) for line in _lines(file))
+        yield from ((line, line) for line in _lines(place, _content(file)))
 
 
 def _images(place: Path) -> Sequence[Input]:
@@ -54,9 +54,16 @@ def _images(place: Path) -> Sequence[Input]:
     return [place]
 
 
-def _lines(file: Path) -> list[str]:
+def _content(file: Path) -> bytes:
     try:
-        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DataError(f"{file} cannot be read as texts, one on each line: {told}") from error
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _lines(place: str, content: bytes) -> list[str]:
+    """Return the lines that are not empty."""
+    try:
+        return [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place} is not UTF-8, byte {error.start}: expected a text on each line") from error
