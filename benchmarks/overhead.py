@@ -4,7 +4,7 @@
 
 Latency is the time from inputs to logits of one task, with surgery and without, in turns in one process; heads are the same. Memory is
 the anonymous memory of a process that has answered for all tasks, beside one that has run the backbone alone. Surgery is solved for on
-256 calibration inputs a task, rank 16; merges are weight averages.
+64 calibration inputs a task, rank 16; merges are weight averages.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def measured(suite: str, folder: Path) -> list[list[str]]:
             {
                 "suite": suite,
                 "merges": ["weight_averaging"],
-                "calibration": {"samples": 256},
+                "calibration": {"samples": 64},
                 "surgery": {"procedure": procedure, "rank": 16},
                 "test_samples": 32,
                 "seeds": [0],
@@ -82,7 +82,7 @@ def measured(suite: str, folder: Path) -> list[list[str]]:
         )
         build(recipe, folder / f"{suite}-{name}", route=False, stage=silent)
         model, limit = MultiTaskModel.from_pretrained(folder / f"{suite}-{name}"), V1_LIMIT if name == "V1" else V2_LIMIT
-        for size in (1, 32, 256):
+        for size in (1, 32):
             _, found = undisturbed(partial(ratio, model, inputs[:size]))
             rows.append([f"{suite}: {name} latency, {size} inputs", f"{found:.3f}", f"{limit:.2f}", verdict(found, limit)])
         if name == "V1":

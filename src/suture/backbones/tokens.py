@@ -16,13 +16,16 @@ def tokens_of(hidden: Tensor) -> Tensor:
     >>> tokens_of(torch.zeros(2, 8, 5, 5)).shape
     torch.Size([2, 25, 8])
     """
-    return hidden.flatten(2).mT if hidden.dim() == MAP else hidden
+    return hidden.permute(0, 2, 3, 1).flatten(1, 2) if hidden.dim() == MAP else hidden
 
 
 def on_tokens(correct: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-    """Return hidden states, tokens or a map, with a function applied to their tokens."""
+    """Return hidden states, tokens or a map, with a function applied to their tokens; a map keeps its layout in memory."""
     found = correct(tokens_of(hidden))
-    return found.mT.reshape(hidden.shape) if hidden.dim() == MAP else found
+    if hidden.dim() != MAP:
+        return found
+    placed: Tensor = found.unflatten(1, hidden.shape[2:]).permute(0, 3, 1, 2)
+    return placed.contiguous() if hidden.is_contiguous() else placed
 
 
 def mean_of_real(hidden: Float[Tensor, "n p k"], mask: Shaped[Tensor, "n p"] | None) -> Float[Tensor, "n k"]:

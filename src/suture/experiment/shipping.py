@@ -58,8 +58,9 @@ def build(recipe: Recipe, out: Path, *, route: bool = True, replace: bool = Fals
         merged = pipeline.merge(setting, recipe, method, seed, Path(temporary) / "merged", stage)
         representations = Representations(setting, stage)
         fitted = _fitted(setting, recipe, merged, representations, stage)
-        router = _router(setting, recipe, merged, representations, seed) if route and len(setting.tasks) > 1 else None
-        model = _with_facts(_model(setting, merged, fitted, router), setting, recipe, representations)
+        routing = _routing(setting, recipe, merged, representations, seed) if route and len(setting.tasks) > 1 else None
+        router = None if routing is None else fit_router(routing)
+        model = _with_facts(_model(setting, merged, fitted, router), setting, recipe, representations, routing, stage)
         save_pretrained(model, out, replace=replace)
     return model.facts
 
@@ -69,11 +70,11 @@ def _fitted(setting: Setting, recipe: Recipe, merged: Checkpoint, representation
     return fitted
 
 
-def _router(setting: Setting, recipe: Recipe, merged: Checkpoint, representations: Representations, seed: int) -> Router:
-    """Fit a router to what the merged model makes of each task's calibration set."""
+def _routing(setting: Setting, recipe: Recipe, merged: Checkpoint, representations: Representations, seed: int) -> dict[str, Tensor]:
+    """Return what a router is fitted on: what the merged model makes of each task's calibration set."""
     encoded = representations.shared(MERGED, merged, SPLIT_OF[recipe.calibration.mode])
     sizes = pipeline.calibration_sizes(setting, recipe)
-    return fit_router({task: z[pipeline.drawn_rows(len(z), sizes[task], seed, task)] for task, z in encoded.items()})
+    return {task: z[pipeline.drawn_rows(len(z), sizes[task], seed, task)] for task, z in encoded.items()}
 
 
 def _model(setting: Setting, merged: Checkpoint, fitted: Fitted, router: Router | None) -> MultiTaskModel:
@@ -81,7 +82,14 @@ def _model(setting: Setting, merged: Checkpoint, fitted: Fitted, router: Router 
     return MultiTaskModel(setting.backbone(merged), heads, fitted.operation, fitted.origin, router)
 
 
-def _with_facts(model: MultiTaskModel, setting: Setting, recipe: Recipe, representations: Representations) -> MultiTaskModel:
+def _with_facts(
+    model: MultiTaskModel,
+    setting: Setting,
+    recipe: Recipe,
+    representations: Representations,
+    routing: Mapping[str, Tensor] | None,
+    stage: Stage,
+) -> MultiTaskModel:
     """Measure experts, merged model and the whole, with the task told and without, on the test splits."""
     weights, operation, origin = _parts(model)
     individual, merged = representations.individual("test"), representations.shared(MERGED, weights, "test")
@@ -93,6 +101,7 @@ def _with_facts(model: MultiTaskModel, setting: Setting, recipe: Recipe, represe
         right = head(after[task.name]).argmax(dim=1) == labels
         routed = {} if model.router is None else _routed(model.router, task.name, merged[task.name], right)
         tasks[task.name] = TaskFacts(samples=len(labels), **shares, model=_share(right), **routed)
+    tasks = _with_unseen(tasks, routing or {}, merged, stage)
     samples = f"{recipe.calibration.label}, at most {origin.samples} unlabelled samples a task, seed {origin.seed}"
     facts = Facts(
         suite=setting.name,
@@ -111,8 +120,22 @@ def _routed(router: Router, task: str, z: Tensor, right: Tensor) -> dict[str, fl
     """Return how a router does on a task's test inputs: ``right`` says of which of them the class is."""
     probable, strange = router(z)
     found = probable.argmax(dim=1) == router.tasks.index(task)
-    told = {"identified": _share(found), "routed": _share(found & right), "strange": _share(strange)}
-    return told if len(router.tasks) <= 2 else {**told, "unseen": _share(router.without(task)(z)[1])}
+    return {"identified": _share(found), "routed": _share(found & right), "strange": _share(strange)}
+
+
+def _with_unseen(
+    tasks: Mapping[str, TaskFacts], routing: Mapping[str, Tensor], merged: Mapping[str, Tensor], stage: Stage
+) -> dict[str, TaskFacts]:
+    """Measure how often each task's test inputs are taken for strangers by a router that was fitted without the task."""
+    if len(routing) <= 2:
+        return dict(tasks)
+    found = {}
+    with stage("Routing without each task", len(routing)) as progress:
+        for task, own in tasks.items():
+            others = fit_router({name: z for name, z in routing.items() if name != task})
+            found[task] = own.model_copy(update={"unseen": _share(others(merged[task])[1])})
+            progress(1)
+    return found
 
 
 def _share(which: Tensor) -> float:
@@ -158,11 +181,12 @@ def add_task(
     own = dataclasses.replace(setting, tasks=[entry], experts={entry.name: setting.experts[entry.name]})
     fitted = _fitted(own, grown, weights, Representations(own, stage), stage)
     heads = {**before.heads, entry.name: _model(own, weights, fitted, None).heads[entry.name]}
-    representations, router = Representations(setting, stage), None
+    representations, routing = Representations(setting, stage), None
     if before.router is not None:
-        router = _router(setting, grown, weights, representations, grown.seeds[0])
+        routing = _routing(setting, grown, weights, representations, grown.seeds[0])
+    router = None if routing is None else fit_router(routing)
     whole = MultiTaskModel(before.backbone, heads, joined(operation, fitted.operation), origin, router)
-    whole = _with_facts(whole, setting, grown, representations)
+    whole = _with_facts(whole, setting, grown, representations, routing, stage)
     save_pretrained(whole, out, replace=replace)
     return whole.facts
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from suture.errors import DataError
 
-SHRINKAGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3)
+SHRINKAGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 FOLDS = 5
 DIRECTIONS = 64
 """How many directions of the covariance are kept to tell what is of no task."""
