@@ -109,13 +109,17 @@ def make_expert(task: Task, kit: Kit, seed: int) -> dict[str, float | int]:
     }
 
 
-def make_experts(told: str | None, tasks: Sequence[Task], kit: Kit) -> None:
-    """Train the experts named on the command line, or all; ``told`` is the script's own help."""
+def arguments(told: str | None) -> argparse.ArgumentParser:
+    """Return what the command lines of all suites take; ``told`` is a script's own help."""
     parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", help="tasks to train; all when none is named")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    chosen = parser.parse_args()
+    return parser
+
+
+def make_experts(tasks: Sequence[Task], kit: Kit, chosen: argparse.Namespace) -> None:
+    """Train the experts named on the command line, or all."""
     torch.set_num_threads(chosen.threads)
     for task in tasks:
         if not chosen.tasks or task.name in chosen.tasks:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # what the suites share stands one folder up
-from experts import Kit, Training, make_experts
+from experts import Kit, Training, arguments, make_experts
 from suture.backbones import TextBackbone
 from suture.tasks.suites import nlp8
 from suture.tasks.suites.suite import read_tasks
@@ -20,4 +20,4 @@ if __name__ == "__main__":
     base = nlp8.open_base()
     training = Training(epochs=3, batch=16, rate=1e-4, trained=lambda name: name.startswith("encoder."))
     kit = Kit(base, lambda: TextBackbone.open(base.path, max_length=nlp8.MAX_LENGTH), nlp8.HEAD_SCALE, training, nlp8.HERE / "experts")
-    make_experts(__doc__, read_tasks(nlp8.HERE / "data"), kit)
+    make_experts(read_tasks(nlp8.HERE / "data"), kit, arguments(__doc__).parse_args())

@@ -1,7 +1,7 @@
 """Fine-tune the experts of vision8 from EfficientNet-Lite0 and pack their task vectors into the package.
 
 Every parameter in front of the classifier is trained, against frozen prototypes: 3e-4, twenty epochs over the training split in batches
-of 32, each image turned, shifted, scaled and recoloured a little each time, and mirrored where that leaves it what it is. Norms over
+of 32, each image turned, shifted and scaled a little each time, and mirrored where that leaves it what it is. Norms over
 batches keep ImageNet's statistics, so that all task vectors start at one place; there is no dropout.
 
     python scripts/vision8/train_experts.py                 # all eight tasks, about four minutes each on one thread
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # what the suites share stands one folder up
-from experts import Kit, Training, make_experts
+from experts import Kit, Training, arguments, make_experts
 from suture.backbones import Backbone, open_backbone
 from suture.checkpoints import open_checkpoint
 from suture.tasks.suites import vision8
@@ -42,4 +42,4 @@ def fresh() -> Backbone:
 if __name__ == "__main__":
     training = Training(epochs=20, batch=32, rate=3e-4, trained=lambda name: not name.startswith("_fc."), changed=changed)
     kit = Kit(vision8.open_base(), fresh, vision8.HEAD_SCALE, training, vision8.HERE / "experts")
-    make_experts(__doc__, read_image_tasks(vision8.HERE / "data"), kit)
+    make_experts(read_image_tasks(vision8.HERE / "data"), kit, arguments(__doc__).parse_args())
