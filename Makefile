@@ -15,6 +15,8 @@ results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images
 	cp out/demo/table.md docs/results/nlp8-demo.md
 	cp out/demo/figures/accuracy.png docs/images/accuracy.png
+	$(VENV)/bin/suture build nlp8 --out out/nlp8-model --replace
+	awk 'shown; /^---$$/ { shown = ++lines == 2 }' out/nlp8-model/README.md > docs/results/nlp8-model.md
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
