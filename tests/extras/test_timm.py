@@ -107,3 +107,13 @@ def test_an_architecture_that_timm_does_not_know_is_refused(tmp_path: Path) -> N
     (tmp_path / "base" / "config.json").write_text(json.dumps({"architecture": "nonsense"}))
     with pytest.raises(CorruptCheckpoint, match=r"base: timm makes no network of its config\.json: .*nonsense"):
         encode(opened(tmp_path / "base"), pictures(1))
+
+
+def test_a_model_to_ship_loads_again(tmp_path: Path) -> None:
+    make("resnet18", tmp_path / "base", 0)
+    backbone = opened(tmp_path / "base")
+    model = suture.MultiTaskModel(backbone, {"one": suture.Head(torch.randn(3, backbone.width))})
+    model.save_pretrained(tmp_path / "model")
+    again = suture.MultiTaskModel.from_pretrained(tmp_path / "model")
+    assert torch.equal(model.logits(pictures(3), "one"), again.logits(pictures(3), "one"))
+    assert timm.create_model(f"local-dir:{tmp_path / 'model'}").num_classes == 5

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from backbones import zoo
 from multitask.conftest import KINDS, TASKS, TEXTS
-from suture.backbones import Head, TextBackbone, load_heads
-from suture.checkpoints import read_manifest, sha256_of
+from suture.backbones import Head, Network, TextBackbone, load_heads, open_backbone
+from suture.checkpoints import open_checkpoint, read_manifest, sha256_of
 from suture.errors import (
     CheckpointError,
     CheckpointNotFound,
@@ -225,3 +227,28 @@ def test_pushing_uploads_the_whole_folder_without_the_recipe(
     monkeypatch.setattr(Hub, "upload_folder", fails)
     with pytest.raises(OutputError, match="me/model was not uploaded: no route"):
         make_model().push_to_hub("me/model")
+
+
+def test_images_and_networks_of_ones_own_load_again(tmp_path: Path) -> None:
+    pictures = [np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8) for seed in range(3)]
+    vit = zoo.make("vit", tmp_path / "vit")
+    save_file(dict(own_network().model.state_dict()), tmp_path / "own.safetensors")
+    own = open_checkpoint(tmp_path / "own.safetensors")
+    for network, backbone in (
+        ("", open_backbone(vit, open_checkpoint(vit))),
+        ("multitask.test_folder:own_network", open_backbone(tmp_path, own, network="multitask.test_folder:own_network")),
+    ):
+        model = MultiTaskModel(backbone, {"one": Head(torch.randn(3, backbone.width))})
+        folder = tmp_path / f"model{len(network)}"
+        model.save_pretrained(folder)
+        if network:
+            with pytest.raises(UnsupportedFormat, match="would be run"):
+                MultiTaskModel.from_pretrained(folder)
+        again = MultiTaskModel.from_pretrained(folder, network)
+        assert torch.equal(model.logits(pictures, "one"), again.logits(pictures, "one"))
+        assert "Path(" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def own_network() -> Network:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4))
+    return Network(model, lambda image: torch.from_numpy(np.array(image.resize((2, 2)))).permute(2, 0, 1).float())
