@@ -17,6 +17,8 @@ results: demo  ## refresh what the documentation shows
 	cp out/demo/figures/accuracy.png docs/images/accuracy.png
 	$(VENV)/bin/suture build nlp8 --out out/nlp8-model --replace
 	awk 'shown; /^---$$/ { shown = ++lines == 2 }' out/nlp8-model/README.md > docs/results/nlp8-model.md
+	$(VENV)/bin/suture build vision8 --out out/vision8-model --replace
+	awk 'shown; /^---$$/ { shown = ++lines == 2 }' out/vision8-model/README.md > docs/results/vision8-model.md
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
