@@ -213,7 +213,7 @@ def test_pushing_uploads_the_whole_folder_without_the_recipe(
             return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/1")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    facts = Facts(merge="ties", recipe={"base": "/home/somebody"})
+    facts = Facts(merge="ties", recipe={"base": "somewhere/base"})
     assert replace(make_model(), facts=facts).push_to_hub("me/model") == "https://huggingface.co/me/model/commit/1"
     assert seen["created"] == ("me/model", True, True)
     assert {"README.md", "model.safetensors", "surgery.safetensors", "suture.json"} <= seen["files"]

@@ -11,7 +11,7 @@ from suture.backbones.families import FAMILIES, POOLINGS, Family, Pooling
 from suture.backbones.heads import Head, load_heads, prototype_head, save_heads
 from suture.backbones.huggingface import HuggingFaceBackbone
 from suture.backbones.images import ImageBackbone
-from suture.backbones.networks import Network, NetworkBackbone
+from suture.backbones.networks import PLACE, Network, NetworkBackbone
 from suture.backbones.opening import open_backbone
 from suture.backbones.precision import in_precision
 from suture.backbones.text import TextBackbone
@@ -21,6 +21,7 @@ from suture.backbones.tokens import mean_of_real, on_tokens, rows_of, tokens_of
 __all__ = [
     "FAMILIES",
     "NORMS",
+    "PLACE",
     "POOLINGS",
     "Backbone",
     "Blocks",

@@ -30,6 +30,9 @@ from suture.inputs import Input, opened_image
 INPUTS = "inputs"
 """What a batch for a plain module is called."""
 
+PLACE = r"[\w.]+:\w+"
+"""What the place of a function looks like that makes a network: ``package.module:function``."""
+
 PREFIXES = ("", "model.", "module.", "module.model.")
 """What trainers put before the names of a network's tensors."""
 

@@ -22,10 +22,15 @@ def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tens
     digests = {}
     for file, own in groupby(tensors, key=lambda item: base.file_of[item[0]]):
         specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
-        target = file.name if len(base.files) > 1 or file.name == OPEN_CLIP_WEIGHTS else SINGLE
+        target = name_in_folder(base, file)
         digests[target] = write_safetensors(folder / target, specs, own)
     copy_companions(base, folder)
     return digests
+
+
+def name_in_folder(weights: Checkpoint, file: Path) -> str:
+    """Return what a file of weights is called in a model's folder: a lone one as libraries look for it, whatever it was called."""
+    return file.name if len(weights.files) > 1 or file.name == OPEN_CLIP_WEIGHTS else SINGLE
 
 
 def _written(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:

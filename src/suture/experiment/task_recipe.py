@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from suture.backbones import Backbone, Pooling, open_backbone
+from suture.backbones import PLACE, Backbone, Pooling, open_backbone
 from suture.checkpoints import Weights
 from suture.evaluation import AVERAGE
 from suture.experiment.strict import Strict
@@ -21,7 +21,7 @@ class BackboneRecipe(Strict):
     """Without one, what is usual in the network's family."""
     max_length: int = Field(128, ge=1)
     """Of texts, in tokens."""
-    network: str = Field("", pattern=r"^([\w.]+:\w+)?$")
+    network: str = Field("", pattern=f"^({PLACE})?$")
     """For networks of one's own: the place of a function that returns a :class:`suture.Network`, ``package.module:function``."""
 
     def open(self, folder: Path, weights: Weights) -> Backbone:

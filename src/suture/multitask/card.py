@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from suture.evaluation import markdown_lines
 from suture.multitask.facts import Facts
 
 if TYPE_CHECKING:
@@ -71,14 +72,12 @@ def _table(facts: Facts, tasks: Sequence[str]) -> list[str]:
         shares = [own.individual, own.merged, own.model, *([own.identified, own.routed, own.strange, own.unseen] if routed else [])]
         rows.append([own.samples, *[100 * share for share in shares if share is not None]])
     means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-    body = [[_plain(task), f"{row[0]}", *(f"{value:.1f}" for value in row[1:])] for task, row in zip(tasks, rows, strict=True)]
+    body = [[task, f"{row[0]}", *(f"{value:.1f}" for value in row[1:])] for task, row in zip(tasks, rows, strict=True)]
     body.append(["**average**", "", *(f"**{value:.1f}**" for value in means[1:])])
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return ["Accuracy in %, on test samples that nothing was fitted on unless the calibration says so.", ""] + [
-        f"| {' | '.join(line)} |" for line in lines
-    ]
+    told = "Accuracy in %, on test samples that nothing was fitted on unless the calibration says so."
+    return [told, "", *markdown_lines(header, body)]
 
 
 def _plain(text: str) -> str:
-    """Keep a name from ending its cell, or its line."""
-    return " ".join(text.replace("|", "\\|").split())
+    """Keep a name from ending its line."""
+    return " ".join(text.split())

@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from suture.backbones import Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
+from suture.backbones import PLACE, Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
 from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, read_manifest, sha256_of, staged_folder
 from suture.checkpoints.companions import copy_companions, copy_files
-from suture.checkpoints.reading import OPEN_CLIP_WEIGHTS, SINGLE
+from suture.checkpoints.layout import name_in_folder
 from suture.checkpoints.writing import write_text
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsafePath, UnsupportedFormat
 from suture.multitask.card import model_card
@@ -36,8 +36,6 @@ from suture.surgery import Origin, load_operation, read_origin, save_operation
 DESCRIPTION, HEADS, SURGERY, ROUTER, CARD = "suture.json", "heads.safetensors", "surgery.safetensors", "router.safetensors", "README.md"
 OUR_NETWORKS = {"suture.backbones.efficientnet_lite:efficientnet_lite0"}
 """The networks that a folder may name itself: any other function is the user's to name."""
-PLACE = re.compile(r"[\w.]+:\w+")
-"""What names a network of one's own, as those of timm and open_clip do not: they are found in the folder."""
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -49,7 +47,7 @@ class Preprocessing(BaseModel):
     sha256: str
     pooling: Pooling | None = None
     max_length: int = Field(128, ge=1)
-    network: str = Field("", pattern=r"^([\w.]+:\w+)?$")
+    network: str = Field("", pattern=f"^({PLACE})?$")
 
 
 class Description(BaseModel):
@@ -95,11 +93,12 @@ def save_pretrained(model: MultiTaskModel, out: str | Path, *, replace: bool = F
 
 
 def _preprocessing(backbone: Backbone) -> Preprocessing:
+    """Return how the backbone is opened; networks of timm and open_clip have no place, and are found in the folder."""
     return Preprocessing(
         sha256=backbone.weights.digest,
         pooling=backbone.pooled_by,
         max_length=backbone.max_length if isinstance(backbone, TextBackbone) else 128,
-        network=backbone.name if isinstance(backbone, NetworkBackbone) and PLACE.fullmatch(backbone.name) else "",
+        network=backbone.name if isinstance(backbone, NetworkBackbone) and re.fullmatch(PLACE, backbone.name) else "",
     )
 
 
@@ -110,8 +109,7 @@ def _surgery_parameters(model: MultiTaskModel) -> dict[str, int]:
 def _copy_backbone(backbone: Backbone, weights: Checkpoint, folder: Path) -> None:
     """Copy weights, byte for byte, and what belongs to them."""
     for file in weights.files:
-        kept = len(weights.files) > 1 or file.name == OPEN_CLIP_WEIGHTS
-        shutil.copyfile(file, folder / (file.name if kept else SINGLE))
+        shutil.copyfile(file, folder / name_in_folder(weights, file))
     if backbone.folder != weights.folder:
         copy_files(backbone.folder, folder)
     copy_companions(weights, folder)

@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from suture.backbones import Backbone, Head
-from suture.checkpoints import Checkpoint
 from suture.errors import DataError, IncompatibleExperts, UnknownName
 from suture.inputs import Input
 from suture.multitask.facts import Facts
 from suture.multitask.fold import fold
 from suture.multitask.router import Router
 from suture.representation import encode
-from suture.surgery import Operation, Origin, Surgery, parts_of
+from suture.surgery import Operation, Origin, Surgery, network_after, parts_of
 from suture.types import Progress, no_progress
 
 AUTO, ALL = "auto", "all"
@@ -195,13 +194,10 @@ class MultiTaskModel:
 
     def network_of(self, task: str) -> Backbone:
         """Return the backbone with a task's residuals in it, where there are any; it is kept, whole."""
-        residuals, weights = parts_of(self.operation)[0] if self.operation else None, self.backbone.weights
-        if residuals is None:
+        if self.operation is None:
             return self.backbone
         if task not in self._networks:
-            if not isinstance(weights, Checkpoint):
-                raise IncompatibleExperts(f"{weights.path}: residuals are changes of full weights, not of an adapter")
-            self._networks[task] = replace(self.backbone, weights=residuals.weights(task, weights))
+            self._networks[task] = network_after(self.operation, self.backbone, task)
         return self._networks[task]
 
     @classmethod

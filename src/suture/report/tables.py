@@ -7,7 +7,7 @@ from dataclasses import fields
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results
+from suture.evaluation import AVERAGE, COLUMNS, INDIVIDUAL, PRETRAINED, Model, Results, markdown_lines
 from suture.merging import DataDrivenMethod, MergingMethod
 from suture.multitask import Facts
 from suture.tasks.suites.clip8 import Fetched
@@ -58,13 +58,7 @@ def cells(results: Results, metric: str) -> tuple[list[str], list[list[str]]]:
 def markdown_table(results: Results, metric: str) -> str:
     """Return one metric's table in markdown, a row per model."""
     header, rows = cells(results, metric)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return f"**{METRICS[metric][0]}**\n\n" + "".join(f"| {' | '.join(map(_markdown, line))} |\n" for line in lines)
-
-
-def _markdown(cell: str) -> str:
-    """Keep a name from ending its cell or its row."""
-    return " ".join(cell.replace("|", "\\|").splitlines())
+    return f"**{METRICS[metric][0]}**\n\n" + "".join(f"{line}\n" for line in markdown_lines(header, rows))
 
 
 def markdown_report(results: Results, notes: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from suture.surgery.fit import fit_surgery
 from suture.surgery.joining import joined, restricted
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.online import OnlineSurgery
-from suture.surgery.operations import Operation, load_operation, parts_of, represent, save_operation
+from suture.surgery.operations import Operation, load_operation, network_after, parts_of, represent, save_operation
 from suture.surgery.residual import Residuals, low_rank_residuals
 from suture.surgery.residual_files import load_residuals, save_residuals
 from suture.surgery.residual_fit import calibrated_residuals
@@ -40,6 +40,7 @@ __all__ = [
     "load_residuals",
     "load_surgery",
     "low_rank_residuals",
+    "network_after",
     "parts_of",
     "read_origin",
     "represent",

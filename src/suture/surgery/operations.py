@@ -40,14 +40,22 @@ def represent(
     Raises :class:`suture.errors.UnknownName` for another task, :class:`suture.errors.DataError` when there is none, and
     :class:`suture.errors.IncompatibleExperts` when the operation is not one of this backbone.
     """
-    residuals, surgery = parts_of(operation)
-    network = merged
-    if residuals is not None:
-        if not isinstance(merged.weights, Checkpoint):
-            raise IncompatibleExperts(f"{merged.weights.path}: residuals are changes of full weights, not of an adapter")
-        network = replace(merged, weights=residuals.weights(task, merged.weights))
-    z = encode(network, inputs, progress, () if surgery is None else surgery.blocks_of(task))
+    _, surgery = parts_of(operation)
+    z = encode(network_after(operation, merged, task), inputs, progress, () if surgery is None else surgery.blocks_of(task))
     return z if surgery is None else surgery(task, z)
+
+
+def network_after(operation: Operation, merged: Backbone, task: str) -> Backbone:
+    """Return the merged backbone with a task's residuals in it: a network of its own, or itself where an operation has none.
+
+    Raises what :func:`represent` raises of tasks and backbones.
+    """
+    residuals, _ = parts_of(operation)
+    if residuals is None:
+        return merged
+    if not isinstance(merged.weights, Checkpoint):
+        raise IncompatibleExperts(f"{merged.weights.path}: residuals are changes of full weights, not of an adapter")
+    return replace(merged, weights=residuals.weights(task, merged.weights))
 
 
 def save_operation(file: Path, operation: Operation, origin: Origin | None = None) -> None:
