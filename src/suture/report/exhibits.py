@@ -84,7 +84,7 @@ class Lines(Exhibit):
 
 
 class Cloud(BaseModel):
-    """One model's samples of one task, in the plane; ``samples`` says in a few words what each is, ``right`` whether it was classified so."""
+    """One model's samples of one task, in the plane; ``samples`` says what each is, ``right`` whether it was classified so."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,7 +103,7 @@ class Cloud(BaseModel):
 
 
 class Plane(Exhibit):
-    """Representations of several models in one plane: those of the experts (``reference``), of the merge, and of the merge after surgery."""
+    """Representations of several models in one plane: the experts' (``reference``), the merge's, before and after surgery."""
 
     kind: Literal["plane"] = "plane"
     reference: str
