@@ -22,7 +22,8 @@ FLOORS = {
     "report": 5,
     "serving": 5,
     "experiment": 6,
-    "cli": 7,
+    "paper": 7,
+    "cli": 8,
 }
 # Packages of one floor may use each other in this direction only.
 SAME_FLOOR = {("representation", "backbones"), ("inputs", "errors")}

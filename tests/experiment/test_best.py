@@ -23,7 +23,7 @@ TEXTS = [f"{colour} is {'very ' * (place % 3)}not {word}" for place, colour in e
 def patient(bert: Path, experts: dict[str, Path], texts: list[str] = TEXTS) -> Patient:
     merged, expert = TextBackbone.open(bert), TextBackbone.open(experts["pets"])
     pairs = {"pets": (encode(merged, texts), encode(expert, texts))}
-    return Patient({"pets": texts}, merged, lambda _: expert, lambda: pairs, torch.float32)
+    return Patient({"pets": texts}, lambda: merged, lambda _: expert, lambda: pairs, torch.float32)
 
 
 def best(**settings: Any) -> BestProcedure:

@@ -129,7 +129,7 @@ def check_deep(out: Path, results: Results, expert: Path) -> None:
 
 def patient(bert: Path, experts: dict[str, Path]) -> Patient:
     experts_of = {task: TextBackbone.open(folder) for task, folder in experts.items()}
-    return Patient({"pets": ["a cat"]}, TextBackbone.open(bert), experts_of.__getitem__, dict, torch.float32)
+    return Patient({"pets": ["a cat"]}, lambda: TextBackbone.open(bert), experts_of.__getitem__, dict, torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, r
 
     return Patient(
         inputs=calibration_inputs(setting, recipe, seed),
-        merged=setting.backbone(merged),
+        merged_of=lambda: setting.backbone(merged),
         expert_of=lambda task: setting.backbone(setting.experts[task]),
         pairs_of=pairs,
         precision=getattr(torch, recipe.calibration.precision),

@@ -25,10 +25,15 @@ class Patient:
     """What a procedure may look at: each task's calibration inputs, and both networks."""
 
     inputs: Mapping[str, Sequence[Any]]
-    merged: Backbone
+    merged_of: Callable[[], Backbone]
     expert_of: Callable[[str], Backbone]
     pairs_of: Callable[[], Mapping[str, Pair]]
     precision: torch.dtype
+
+    @cached_property
+    def merged(self) -> Backbone:
+        """The merged network; what looks at final representations alone needs none."""
+        return self.merged_of()
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:

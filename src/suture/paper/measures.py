@@ -1,0 +1,218 @@
+"""What is measured of one model with one seed: accuracy, bias, cost. Each measurement is a step whose result is a small JSON file."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from suture import __version__
+from suture.checkpoints import staged_file
+from suture.engine import Step
+from suture.evaluation import INDIVIDUAL, PRETRAINED
+from suture.experiment import Recipe
+from suture.experiment.pipeline import Representations
+from suture.experiment.setting import Setting
+from suture.paper.steps import Encoded, Fit, Merged, Trained, experts_encoded
+from suture.paper.study import Study, key_of, opened
+from suture.representation import representation_bias
+from suture.surgery import Operation
+from suture.types import Stage
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a measurement may look at."""
+
+    setting: Setting
+    representations: Representations
+    store: Path
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Measure(Step):
+    """One measurement."""
+
+    study: Study
+    recipe: Recipe
+
+    kind: ClassVar[str]
+
+    @cached_property
+    def merged(self) -> Merged:
+        """The merge that it is of."""
+        return Merged(self.study, self.recipe)
+
+    @property
+    def told(self) -> Sequence[object]:
+        """What makes its result another, beside experts, data and recipe."""
+        return ()
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """The tasks, in order."""
+        return self.recipe.only or self.study.tasks
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of all that the result depends on."""
+        recipe = self.recipe.model_dump(mode="json", exclude={"name"})
+        return key_of(self.kind, __version__, self.study.weights, self.study.data, self.study.seeds[0], recipe, self.told)
+
+    def file(self, store: Path) -> Path:
+        """Return where its result is."""
+        return store / "measured" / self.key[:2] / f"{self.key}.json"
+
+    def done(self, store: Path) -> bool:
+        """Say whether it has been measured before."""
+        return self.file(store).is_file()
+
+    def run(self, store: Path, stage: Stage) -> None:
+        """Measure, and write the result whole or not at all."""
+        setting = opened(self.recipe)
+        found = self.measure(Bench(setting, Representations(setting, stage), store, stage))
+        file = self.file(store)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with staged_file(file, replace=True) as part:
+            part.write_text(json.dumps({"title": self.title, **found}), encoding="utf-8")
+
+    @abstractmethod
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Return what was found, as plain values."""
+
+
+def per_task(
+    bench: Bench, encoded: Mapping[str, Tensor], expert: Mapping[str, Tensor] | None = None, operation: Operation | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return each task's accuracy, bias and parameters, and for every test sample whether it was classified right, as a 0 or a 1."""
+    found = {}
+    for task in bench.setting.tasks:
+        z = encoded[task.name]
+        right = bench.setting.heads[task.name](z).argmax(dim=1) == task.split("test").known_labels()
+        own: dict[str, Any] = {"accuracy": float(right.double().mean()), "right": "".join(str(int(each)) for each in right)}
+        if expert is not None:
+            bias = representation_bias(z, expert[task.name])
+            own |= {"bias_l1": bias.l1, "bias_mean_abs": bias.mean_abs}
+        if operation is not None:
+            own["parameters"] = operation.parameters(task.name)
+        found[task.name] = own
+    return found
+
+
+@dataclass(frozen=True)
+class Baseline(Measure):
+    """The base, or the experts, as they are."""
+
+    model: str = PRETRAINED
+    kind = "baseline"
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return f"Measuring: {self.model}"
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of model and data; no merge matters."""
+        return key_of(self.kind, __version__, self.study.weights, self.study.data, self.model, self.recipe.only)
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The representations."""
+        experts = experts_encoded(self.study, self.recipe, "test")
+        return experts if self.model == INDIVIDUAL else [*experts, Encoded(self.study, self.recipe, "test")]
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Measure under the frozen heads."""
+        expert = bench.representations.individual("test")
+        own = expert if self.model == INDIVIDUAL else bench.representations.shared(PRETRAINED, bench.setting.base, "test")
+        size = sum(parameter.numel() for parameter in bench.setting.backbone(bench.setting.base).model.parameters())
+        return {"tasks": per_task(bench, own, expert), "parameters": size}
+
+
+@dataclass(frozen=True)
+class Joint(Measure):
+    """The base fine-tuned on all tasks together."""
+
+    kind = "joint"
+    title = "Measuring: joint training"
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The training."""
+        return Trained(self.study, self.recipe)
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The representations."""
+        return [Encoded(self.study, self.recipe, "test", self.trained), *experts_encoded(self.study, self.recipe, "test")]
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Measure under the frozen heads."""
+        test = bench.representations.shared("joint", self.trained.open(bench.store), "test")
+        return {"tasks": per_task(bench, test, bench.representations.individual("test"))}
+
+
+@dataclass(frozen=True)
+class Plain(Measure):
+    """A merge without surgery."""
+
+    kind = "plain"
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return f"Measuring: {self.recipe.merges[0].label}"
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of merge and data; no surgery matters."""
+        return key_of(self.kind, self.merged.key, self.study.data)
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The representations."""
+        return [Encoded(self.study, self.recipe, "test", self.merged), *experts_encoded(self.study, self.recipe, "test")]
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Measure under the frozen heads."""
+        test = bench.representations.shared("merged", self.merged.open(bench.store), "test")
+        return {"tasks": per_task(bench, test, bench.representations.individual("test"))}
+
+
+@dataclass(frozen=True)
+class Operated(Measure):
+    """A merge after the recipe's surgery, fitted with its seed."""
+
+    kind = "operated"
+
+    @cached_property
+    def fit(self) -> Fit:
+        """The fit of the surgery."""
+        return Fit(self.study, self.recipe)
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return self.fit.title.replace("Operating on", "Measuring", 1)
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of the fit."""
+        return key_of(self.kind, self.fit.key, self.told)
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The surgery, and the representations that it is measured by."""
+        return [self.fit, Encoded(self.study, self.recipe, "test", self.merged), *experts_encoded(self.study, self.recipe, "test")]
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Measure under the frozen heads."""
+        (operation, told), weights = self.fit.open(bench.store), self.merged.open(bench.store)
+        after = bench.representations.after(operation, self.recipe.merges[0].label, weights, "test")
+        return {**told, "tasks": per_task(bench, after, bench.representations.individual("test"), operation)}

@@ -1,0 +1,49 @@
+"""The merges that are compared: the rows of the papers' Table 1, in its order, then rivals with and without data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from suture.paper.study import Study
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One row: its name in print and, where the papers have it, in their tables."""
+
+    name: str
+    method: Mapping[str, Any]
+    published: str = ""
+    slow: bool = False
+    """Whether it learns by gradient, for minutes or hours."""
+
+    def settings(self, study: Study) -> dict[str, Any]:
+        """Return the method with a study's own settings of it; its own go first."""
+        return {**study.settings.get(self.method["method"], {}), **self.method}
+
+
+AVERAGE_OF_WEIGHTS = Merge("Weight averaging", {"method": "weight_averaging"}, "Weight Averaging")
+TASK_ARITHMETIC = Merge("Task arithmetic", {"method": "task_arithmetic", "scale": 0.3}, "Task Arithmetic")
+TIES = Merge("Ties", {"method": "ties", "scale": 0.3}, "Ties-Merging")
+ADA_MERGING = Merge("AdaMerging, layer-wise", {"method": "ada_merging", "scope": "layer"}, "AdaMerging", slow=True)
+
+MERGES = (
+    AVERAGE_OF_WEIGHTS,
+    Merge("Fisher", {"method": "fisher"}, "Fisher Merging"),
+    Merge("RegMean", {"method": "regmean"}, "RegMean"),
+    TASK_ARITHMETIC,
+    TIES,
+    Merge("Concrete task arithmetic", {"method": "concrete_task_arithmetic"}, "Concrete TA", slow=True),
+    Merge("AdaMerging, task-wise", {"method": "ada_merging", "scope": "task"}, "TW AdaMerging", slow=True),
+    ADA_MERGING,
+    Merge("Concrete AdaMerging", {"method": "concrete_ada_merging"}, "Concrete AM", slow=True),
+    Merge("AdaMerging++, layer-wise", {"method": "ada_merging_pp", "scope": "layer"}, slow=True),
+    Merge("RegMean++", {"method": "regmean_pp"}),
+    Merge("FeatCal", {"method": "feat_cal"}),
+    Merge("TSV-M", {"method": "tsv_m"}),
+    Merge("Iso-C", {"method": "iso_c"}),
+)
+FOUR = (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, TIES, ADA_MERGING)
+"""Those of the papers' figures."""
+THREE = (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, TIES)
+"""Those that learn nothing."""

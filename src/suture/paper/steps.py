@@ -1,0 +1,240 @@
+"""The steps before anything is measured: merge, train jointly, encode. What they give is named by the digest of what it came from."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from suture import __version__
+from suture.checkpoints import Checkpoint, Weights, open_checkpoint
+from suture.engine import Step
+from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED
+from suture.experiment import Recipe, pipeline
+from suture.experiment.pipeline import SPLIT_OF, Representations
+from suture.merging import DataDrivenMethod, MergingMethod
+from suture.merging.method import SEED
+from suture.paper.study import SEEN, Study, key_of, opened
+from suture.representation import encode_cached
+from suture.surgery import Operation, load_operation, save_operation
+from suture.types import Stage
+
+
+@dataclass(frozen=True)
+class Merged(Step):
+    """One merge of a study's experts; what learns has learnt from the calibration set of the study's first seed."""
+
+    study: Study
+    recipe: Recipe
+
+    @cached_property
+    def method(self) -> MergingMethod:
+        """The method; one that draws at random draws by the recipe's seed."""
+        (method,), (seed,) = self.recipe.merges, self.study.seeds[:1] if self.learns else self.recipe.seeds
+        return replace(method, **{SEED: seed}) if hasattr(method, SEED) else method
+
+    @property
+    def learns(self) -> bool:
+        """Whether it sees the calibration set."""
+        return isinstance(self.recipe.merges[0], DataDrivenMethod) or self.recipe.batch_norm == "recalibrate"
+
+    @property
+    def title(self) -> str:
+        """What is done."""
+        return f"Merging: {self.recipe.merges[0].label}"
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of the experts, the method and, where it learns, of what from."""
+        learnt = [self.study.data, self.recipe.calibration.model_dump(mode="json"), self.study.seeds[0]] if self.learns else None
+        told = [repr(self.method), self.recipe.batch_norm, self.recipe.only]
+        return key_of("merged", __version__, self.study.weights, told, learnt)
+
+    def place(self, store: Path) -> Path:
+        """Return the folder of its weights."""
+        return store / "merged" / self.key
+
+    def done(self, store: Path) -> bool:
+        """Say whether the folder is there; it appears whole or not at all."""
+        return self.place(store).is_dir()
+
+    def run(self, store: Path, stage: Stage) -> None:
+        """Merge."""
+        pipeline.merge(opened(self.recipe), self.recipe, self.method, self.study.seeds[0], self.place(store), stage)
+
+    def open(self, store: Path) -> Checkpoint:
+        """Return its weights."""
+        return open_checkpoint(self.place(store))
+
+
+@dataclass(frozen=True)
+class Trained(Step):
+    """The base, fine-tuned on all tasks' labelled data together: traditional multi-task learning."""
+
+    study: Study
+    recipe: Recipe
+
+    title = "Joint training"
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of the base, the data and the schedule."""
+        assert self.recipe.joint is not None  # noqa: S101  made with one
+        told = [self.recipe.joint.model_dump(), self.recipe.calibration.precision, self.recipe.seeds]
+        return key_of("trained", __version__, self.study.weights, self.study.data, told)
+
+    def place(self, store: Path) -> Path:
+        """Return the folder of its weights."""
+        return store / "merged" / self.key
+
+    def done(self, store: Path) -> bool:
+        """Say whether the folder is there."""
+        return self.place(store).is_dir()
+
+    def run(self, store: Path, stage: Stage) -> None:
+        """Train."""
+        with made_whole(self.place(store)) as folder:
+            pipeline.train_jointly(opened(self.recipe), self.recipe, self.recipe.seeds[0], folder / "weights", stage)
+
+    def open(self, store: Path) -> Checkpoint:
+        """Return its weights."""
+        return open_checkpoint(self.place(store) / "weights")
+
+
+@dataclass(frozen=True)
+class Encoded(Step):
+    """All tasks' representations of a split under one model, kept in the cache; of the experts, one task at a time."""
+
+    study: Study
+    recipe: Recipe
+    split: str
+    source: Merged | Trained | None = None
+    """None for the base and, where a ``task`` is named, for that task's expert."""
+    task: str | None = None
+
+    @property
+    def model(self) -> str:
+        """What its representations are called."""
+        if isinstance(self.source, Merged):
+            return str(self.recipe.merges[0].label)
+        return JOINT if self.source else PRETRAINED if self.task is None else INDIVIDUAL
+
+    @property
+    def title(self) -> str:
+        """What is done."""
+        return f"Encoding {self.split}: {self.model if self.task is None else f'expert of {self.task}'}"
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The weights, where they are made."""
+        return () if self.source is None else (self.source,)
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of weights and inputs."""
+        whose = self.source.key if self.source else [self.study.weights, self.task]
+        of = None if self.split == "test" else _seen(self.recipe)
+        return key_of("encoded", __version__, whose, self.study.data, self.split, of, None if self.task else self.recipe.only)
+
+    def done(self, store: Path) -> bool:
+        """Say whether it has been done before."""
+        return self._mark(store).is_file()
+
+    def run(self, store: Path, stage: Stage) -> None:
+        """Encode."""
+        setting = opened(self.recipe)
+        chosen = [task for task in setting.tasks if self.task in (None, task.name)]
+        with stage(self.title, sum(len(task.split(self.split)) for task in chosen)) as progress:
+            weights: Weights = setting.base if self.source is None else self.source.open(store)
+            backbone = setting.backbone(setting.experts[self.task] if self.task else weights)
+            for task in chosen:
+                encode_cached(backbone, task.split(self.split).inputs, progress)
+        self._mark(store).parent.mkdir(parents=True, exist_ok=True)
+        self._mark(store).touch()
+
+    def _mark(self, store: Path) -> Path:
+        return store / "encoded" / self.key
+
+
+@dataclass(frozen=True)
+class Fit(Step):
+    """The surgery of a merge, fitted by the recipe's procedure with its seed."""
+
+    study: Study
+    recipe: Recipe
+
+    @cached_property
+    def merged(self) -> Merged:
+        """The merge that it is of."""
+        return Merged(self.study, self.recipe)
+
+    @property
+    def title(self) -> str:
+        """What is done."""
+        (procedure,) = self.recipe.surgery
+        return f"Operating on {self.recipe.merges[0].label}: {procedure.label}, {procedure.size}"
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The merge, and the representations that are learnt from, where the procedure looks at them."""
+        if not getattr(self.recipe.surgery[0], "encodes", True):
+            return (self.merged,)
+        split = SPLIT_OF[self.recipe.calibration.mode]
+        return [Encoded(self.study, self.recipe, split, self.merged), *experts_encoded(self.study, self.recipe, split)]
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of the merge, and of the calibration set and the procedure."""
+        (procedure,) = self.recipe.surgery
+        told = [self.recipe.calibration.model_dump(mode="json"), procedure.model_dump(mode="json", exclude_defaults=True)]
+        return key_of("fit", __version__, self.merged.key, self.study.data, procedure.procedure, told, self.recipe.seeds)
+
+    def place(self, store: Path) -> Path:
+        """Return the folder of the surgery."""
+        return store / "surgery" / self.key
+
+    def done(self, store: Path) -> bool:
+        """Say whether the folder is there."""
+        return self.place(store).is_dir()
+
+    def run(self, store: Path, stage: Stage) -> None:
+        """Fit."""
+        setting, weights, started = opened(self.recipe), self.merged.open(store), time.perf_counter()
+        (procedure,), label = self.recipe.surgery, self.recipe.merges[0].label
+        seen = Representations(setting, stage)
+        (fitted,) = pipeline.fit_surgeries(setting, self.recipe, procedure, label, weights, seen, self.recipe.seeds, stage)
+        told = {"seconds": time.perf_counter() - started, "rank": fitted.origin.rank, "procedure": fitted.origin.kind}
+        with made_whole(self.place(store)) as folder:
+            save_operation(folder / "surgery.safetensors", fitted.operation, fitted.origin)
+            (folder / "fit.json").write_text(json.dumps(told), encoding="utf-8")
+
+    def open(self, store: Path) -> tuple[Operation, dict[str, Any]]:
+        """Return the surgery, and what is told of its fit."""
+        place = self.place(store)
+        return load_operation(place / "surgery.safetensors"), json.loads((place / "fit.json").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def made_whole(place: Path) -> Iterator[Path]:
+    """Yield a folder that comes to stand at a place when the block has ended well; of two that make the same, one is kept."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=place.parent) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        yield made
+        if not place.is_dir():
+            made.rename(place)
+
+
+def _seen(recipe: Recipe) -> dict[str, Any]:
+    content = recipe.calibration.model_dump(mode="json")
+    return {key: content[key] for key in SEEN if key in content}
+
+
+def experts_encoded(study: Study, recipe: Recipe, split: str) -> list[Encoded]:
+    """Return the steps that encode each task's split under its own expert."""
+    return [Encoded(study, recipe, split, task=task) for task in recipe.only or study.tasks]

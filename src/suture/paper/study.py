@@ -1,0 +1,156 @@
+"""A study: whose experts are looked at, with how much data, how many seeds and how long the slow baselines run."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from suture.experiment import Recipe
+from suture.experiment.calibration import Mode
+from suture.experiment.provenance import settings_of
+from suture.experiment.setting import Setting, prepare
+
+MODES: tuple[Mode, ...] = ("held-out", "transductive")
+BROUGHT = {"name", "suite", "base", "backbone", "tasks", "only", "batch_norm", "test_samples"}
+"""What a study takes from a recipe as it stands; merges, surgery, seeds and calibration are its own."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all measurements of a run of ``suture paper`` have in common; small, so that it travels with every step.
+
+    ``content`` holds the recipe's keys that say whose experts, which data and which heads.
+    """
+
+    name: str
+    family: str
+    content: Mapping[str, Any]
+    tasks: Sequence[str]
+    weights: str
+    """The digest of base and experts."""
+    data: str
+    """The digest of all tasks' samples, and of the heads' settings."""
+    seeds: tuple[int, ...]
+    samples: int
+    """Calibration samples of a task, held-out."""
+    pool: int
+    """The first samples of each calibration split, from which they are drawn."""
+    test_sizes: Mapping[str, int]
+    precision: str = "bfloat16"
+    quick: bool = False
+    papers: str = ""
+    """The architecture whose published figures stand beside, if the suite is the papers'."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of merging methods and procedures of surgery that differ from their defaults, by name; of joint training, as ``joint``."""
+    labelled: bool = False
+    """Whether every task has a labelled training split, for joint training."""
+
+    def recipe(
+        self,
+        merge: Mapping[str, Any],
+        procedure: Mapping[str, Any] | None = None,
+        *,
+        mode: Mode = "held-out",
+        samples: int | str | None = None,
+        seed: int | None = None,
+        only: Sequence[str] | None = None,
+        calibration: Mapping[str, Any] | None = None,
+        joint: Mapping[str, Any] | None = None,
+    ) -> Recipe:
+        """Return what is measured, as a recipe of one merge, one procedure and one seed; ``calibration`` adds to what is learnt from."""
+        learnt: dict[str, Any] = {"mode": mode, "precision": self.precision, **(calibration or {})}
+        if mode == "held-out":
+            learnt |= {"samples": self.samples if samples is None else samples, "pool": self.pool}
+        elif samples is not None:
+            learnt["samples"] = samples
+        content = {
+            **self.content,
+            "merges": [dict(merge)],
+            "surgery": [dict(procedure or {"procedure": "closed_form"})],
+            "calibration": learnt,
+            "seeds": [self.seeds[0] if seed is None else seed],
+        }
+        if joint is not None:
+            content["joint"] = dict(joint)
+        if only is not None:
+            content["only"] = list(only)
+        return Recipe.model_validate(content)
+
+    @property
+    def told(self) -> list[str]:
+        """What a reader of any table must know."""
+        sizes = sorted(self.test_sizes.values())
+        test = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        notes = [
+            f"{self.name}: {self.family}; {len(self.tasks)} tasks, {test} samples of each test split; {seeds} of calibration subset and "
+            f"start{', mean ± standard deviation' if len(self.seeds) > 1 else ''}.",
+            f"Held-out: {self.samples} unlabelled samples a task that are not in its test split. Transductive: the test inputs "
+            "themselves, without labels, as the papers do it.",
+        ]
+        if self.quick:
+            notes.append("Quick: fewer samples, one seed, and shorter schedules of what learns by gradient than the papers'.")
+        return notes
+
+
+def study_of(
+    recipe: Recipe, *, quick: bool = False, papers: str = "", settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> Study:
+    """Return the study of a recipe's experts and data; ``quick`` shortens what is looked at and what learns by gradient.
+
+    Raises what :func:`suture.experiment.setting.prepare` raises.
+    """
+    pool, samples = recipe.calibration.pool or 448, recipe.calibration.samples or 256
+    content = {key: value for key, value in recipe.model_dump(mode="json").items() if key in BROUGHT and value is not None}
+    if quick:
+        content["test_samples"], pool, samples = min(recipe.test_samples or QUICK_TEST, QUICK_TEST), QUICK_POOL, QUICK_SAMPLES
+    else:
+        content.pop("test_samples", None) if recipe.suite else None
+    first = Recipe.model_validate({**content, "merges": ["weight_averaging"], "calibration": {"pool": pool}})
+    setting = opened(first)
+    there = min(len(task.split("calibration")) for task in setting.tasks if "calibration" in task.splits)
+    pool = min(pool, there)
+    size = min(recipe.calibration.size(pool) if not isinstance(samples, int) else samples, pool)
+    return Study(
+        name=setting.name,
+        family=setting.family,
+        content=content,
+        tasks=[task.name for task in setting.tasks],
+        weights=key_of([own.digest for own in (setting.base, *setting.experts.values())]),
+        data=key_of({key: value for key, value in settings_of(setting, first).items() if key != "recipe"}),
+        seeds=tuple(recipe.seeds[:1] if quick else recipe.seeds),
+        samples=size,
+        pool=pool,
+        test_sizes={task.name: len(task.split("test")) for task in setting.tasks},
+        quick=quick,
+        papers=papers,
+        settings=settings or {},
+        labelled=all("train" in task.splits for task in setting.tasks),
+    )
+
+
+QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 100, 96, 64
+
+
+def opened(recipe: Recipe) -> Setting:
+    """Return a recipe's setting, kept as long as the process lasts: the steps of a study differ in few of its parts."""
+    parts = recipe.model_copy(update={"merges": recipe.merges[:1], "seeds": [0], "surgery": recipe.surgery[:1]})
+    content = parts.model_dump(mode="json", exclude={"merges", "seeds", "surgery"})
+    content["calibration"] = {key: content["calibration"].get(key) for key in SEEN if key in content["calibration"]}
+    return _opened(json.dumps(content, sort_keys=True))
+
+
+SEEN = ("mode", "source", "text", "image", "pool", "damage")
+"""What of a calibration decides which inputs there are to draw from."""
+
+
+@lru_cache(maxsize=16)
+def _opened(content: str) -> Setting:
+    return prepare(Recipe.model_validate({**json.loads(content), "merges": ["weight_averaging"]}))
+
+
+def key_of(*parts: Any) -> str:
+    """Return the digest of plain values: equal parts, equal keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
