@@ -11,6 +11,7 @@ FLOORS = {
     "randomness": 0,
     "inputs": 0,
     "checkpoints": 1,
+    "engine": 2,
     "merging": 2,
     "backbones": 2,
     "tasks": 2,

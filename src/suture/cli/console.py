@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from suture.types import Progress as Advance
 
@@ -30,13 +31,25 @@ def progress_stage(name: str, units: int) -> Iterator[Advance]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as bars:
-        task = bars.add_task(f"{_printable(name):<48.48}", total=units or None)
+        bar = Bar(bars, bars.add_task(_described(name), total=units or None))
+        yield bar
+        bars.update(bar.task, total=units or 1, completed=units or 1)
 
-        def advance(count: int) -> None:
-            bars.advance(task, count)
 
-        yield advance
-        bars.update(task, total=units or 1, completed=units or 1)
+@dataclass(frozen=True)
+class Bar:
+    """A bar on the terminal, as a progress that can be renamed."""
+
+    bars: Progress
+    task: TaskID
+
+    def __call__(self, count: int) -> None:
+        """Show that so many units more are done."""
+        self.bars.advance(self.task, count)
+
+    def rename(self, name: str) -> None:
+        """Show another name from now on."""
+        self.bars.update(self.task, description=_described(name))
 
 
 def show_tables(tables: list["Table"]) -> None:
@@ -81,6 +94,10 @@ def show_error(message: str, kind: str = "error") -> None:
 def show_warning(message: str) -> None:
     """Print a warning in yellow on the error stream, in one line."""
     err.print(f"[bold yellow]warning:[/bold yellow] {escape(_printable(' '.join(message.split())))}", soft_wrap=True)
+
+
+def _described(name: str) -> str:
+    return f"{_printable(name):<48.48}"
 
 
 def _printable(text: str) -> str:
