@@ -199,27 +199,24 @@ def fit_surgeries(
 
 def _patient(setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int) -> Patient:
     """Return what a procedure may look at with one seed."""
-    split = SPLIT_OF[recipe.calibration.mode]
-
-    def pairs() -> dict[str, tuple[Tensor, Tensor]]:
-        own, expert = representations.shared(model, merged, split), representations.individual(split)
-        return _drawn(calibration_sizes(setting, recipe), own, expert, seed)
-
     return Patient(
         inputs=calibration_inputs(setting, recipe, seed),
         merged_of=lambda: setting.backbone(merged),
         expert_of=lambda task: setting.backbone(setting.experts[task]),
-        pairs_of=pairs,
+        pairs_of=lambda: calibration_pairs(setting, recipe, model, merged, representations, seed),
         precision=getattr(torch, recipe.calibration.precision),
     )
 
 
-def _drawn(sizes: Mapping[str, int], merged: Encoded, expert: Encoded, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+def calibration_pairs(
+    setting: Setting, recipe: Recipe, model: str, merged: Checkpoint, representations: Representations, seed: int
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Return each task's calibration set: a seeded draw of rows, as seen by the merged model and by the expert."""
-    pairs = {}
-    for task, size in sizes.items():
-        rows = drawn_rows(len(merged[task]), size, seed, task)
-        pairs[task] = merged[task][rows], expert[task][rows]
+    split, pairs = SPLIT_OF[recipe.calibration.mode], {}
+    own, expert = representations.shared(model, merged, split), representations.individual(split)
+    for task, size in calibration_sizes(setting, recipe).items():
+        rows = drawn_rows(len(own[task]), size, seed, task)
+        pairs[task] = own[task][rows], expert[task][rows]
     return pairs
 
 

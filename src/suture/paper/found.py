@@ -25,6 +25,10 @@ class Found:
             self._read[measure.key] = json.loads(measure.file(self.store).read_text(encoding="utf-8"))
         return self._read[measure.key]
 
+    def has(self, measures: Sequence[Measure]) -> bool:
+        """Say whether all of these were measured."""
+        return all(measure.key in self._read or measure.done(self.store) for measure in measures)
+
     def spread(self, measures: Sequence[Measure], metric: str, task: str = AVERAGE, scale: float = 1.0) -> Spread:
         """Return mean and deviation over measurements of one thing with several seeds, on a task or averaged over all, seed by seed."""
         return Spread.of([scale * self.value(measure, metric, task) for measure in measures])

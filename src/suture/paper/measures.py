@@ -1,7 +1,7 @@
 """What is measured of one model with one seed: accuracy, bias, cost. Each measurement is a step whose result is a small JSON file."""
 
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +17,8 @@ from suture.evaluation import INDIVIDUAL, PRETRAINED
 from suture.experiment import Recipe
 from suture.experiment.pipeline import Representations
 from suture.experiment.setting import Setting
-from suture.paper.steps import Encoded, Fit, Merged, Trained, experts_encoded
-from suture.paper.study import Study, key_of, opened
+from suture.paper.steps import Encoded, Fit, Merged, StudyStep, Trained, experts_encoded
+from suture.paper.study import key_of, opened
 from suture.representation import representation_bias
 from suture.surgery import Operation
 from suture.types import Stage
@@ -35,18 +35,20 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Measure(Step):
+class Measure(StudyStep, ABC):
     """One measurement."""
 
-    study: Study
-    recipe: Recipe
-
     kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What is measured."""
 
     @cached_property
     def merged(self) -> Merged:
         """The merge that it is of."""
-        return Merged(self.study, self.recipe)
+        return Merged(self.study, self.study.merging(self.recipe))
 
     @property
     def told(self) -> Sequence[object]:
@@ -140,7 +142,11 @@ class Joint(Measure):
     """The base fine-tuned on all tasks together."""
 
     kind = "joint"
-    title = "Measuring: joint training"
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return "Measuring: joint training"
 
     @cached_property
     def trained(self) -> Trained:

@@ -12,7 +12,7 @@ from typing import Any
 
 from suture import __version__
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint
-from suture.engine import Step
+from suture.engine import Resources, Step
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED
 from suture.experiment import Recipe, pipeline
 from suture.experiment.pipeline import SPLIT_OF, Representations
@@ -25,11 +25,26 @@ from suture.types import Stage
 
 
 @dataclass(frozen=True)
-class Merged(Step):
-    """One merge of a study's experts; what learns has learnt from the calibration set of the study's first seed."""
+class StudyStep:
+    """A step of a study, with the recipe that says what it is of."""
 
     study: Study
     recipe: Recipe
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """What goes before it."""
+        return ()
+
+    @property
+    def resources(self) -> Resources:
+        """What it takes: a processor."""
+        return Resources()
+
+
+@dataclass(frozen=True)
+class Merged(StudyStep):
+    """One merge of a study's experts; what learns has learnt from the calibration set of the study's first seed."""
 
     @cached_property
     def method(self) -> MergingMethod:
@@ -72,13 +87,13 @@ class Merged(Step):
 
 
 @dataclass(frozen=True)
-class Trained(Step):
+class Trained(StudyStep):
     """The base, fine-tuned on all tasks' labelled data together: traditional multi-task learning."""
 
-    study: Study
-    recipe: Recipe
-
-    title = "Joint training"
+    @property
+    def title(self) -> str:
+        """What is done."""
+        return "Joint training"
 
     @cached_property
     def key(self) -> str:
@@ -106,12 +121,10 @@ class Trained(Step):
 
 
 @dataclass(frozen=True)
-class Encoded(Step):
+class Encoded(StudyStep):
     """All tasks' representations of a split under one model, kept in the cache; of the experts, one task at a time."""
 
-    study: Study
-    recipe: Recipe
-    split: str
+    split: str = "test"
     source: Merged | Trained | None = None
     """None for the base and, where a ``task`` is named, for that task's expert."""
     task: str | None = None
@@ -161,16 +174,13 @@ class Encoded(Step):
 
 
 @dataclass(frozen=True)
-class Fit(Step):
+class Fit(StudyStep):
     """The surgery of a merge, fitted by the recipe's procedure with its seed."""
-
-    study: Study
-    recipe: Recipe
 
     @cached_property
     def merged(self) -> Merged:
         """The merge that it is of."""
-        return Merged(self.study, self.recipe)
+        return Merged(self.study, self.study.merging(self.recipe))
 
     @property
     def title(self) -> str:

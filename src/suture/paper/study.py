@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from suture.errors import SutureError
 from suture.experiment import Recipe
-from suture.experiment.calibration import Mode
+from suture.experiment.calibration import CalibrationRecipe, Mode
 from suture.experiment.provenance import settings_of
 from suture.experiment.setting import Setting, prepare
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
+DEEPER = {"deep_closed_form", "surgery_v2"}
+"""Procedures that look behind every block."""
 BROUGHT = {"name", "suite", "base", "backbone", "tasks", "only", "batch_norm", "test_samples"}
 """What a study takes from a recipe as it stands; merges, surgery, seeds and calibration are its own."""
 
@@ -44,6 +47,8 @@ class Study:
     """The architecture whose published figures stand beside, if the suite is the papers'."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings of merging methods and procedures of surgery that differ from their defaults, by name; of joint training, as ``joint``."""
+    depth: int = 0
+    """The backbone's blocks; 0 where deep surgery finds none."""
     labelled: bool = False
     """Whether every task has a labelled training split, for joint training."""
 
@@ -78,6 +83,13 @@ class Study:
             content["only"] = list(only)
         return Recipe.model_validate(content)
 
+    def merging(self, recipe: Recipe) -> Recipe:
+        """Return the recipe of the merge alone: what learns does so from the study's own calibration set, whatever surgery is fitted on."""
+        learnt: dict[str, Any] = {"mode": recipe.calibration.mode, "precision": self.precision}
+        if recipe.calibration.mode == "held-out":
+            learnt |= {"samples": self.samples, "pool": self.pool}
+        return recipe.model_copy(update={"calibration": CalibrationRecipe.model_validate(learnt), "surgery": recipe.surgery[:1]})
+
     @property
     def told(self) -> list[str]:
         """What a reader of any table must know."""
@@ -90,9 +102,14 @@ class Study:
             f"Held-out: {self.samples} unlabelled samples a task that are not in its test split. Transductive: the test inputs "
             "themselves, without labels, as the papers do it.",
         ]
-        if self.quick:
-            notes.append("Quick: fewer samples, one seed, and shorter schedules of what learns by gradient than the papers'.")
+        if self.settings:
+            told = (f"{name} {', '.join(f'{key} {value}' for key, value in own.items())}" for name, own in self.settings.items())
+            notes.append(f"{'Quick: shorter' if self.quick else 'Other'} schedules and settings than the papers': {'; '.join(told)}.")
         return notes
+
+    def possible(self, procedures: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        """Return the procedures that the backbone allows: those after every block take blocks."""
+        return {name: own for name, own in procedures.items() if self.depth or own["procedure"] not in DEEPER}
 
 
 def study_of(
@@ -127,6 +144,7 @@ def study_of(
         quick=quick,
         papers=papers,
         settings=settings or {},
+        depth=_depth(setting),
         labelled=all("train" in task.splits for task in setting.tasks),
     )
 
@@ -154,3 +172,11 @@ def _opened(content: str) -> Setting:
 def key_of(*parts: Any) -> str:
     """Return the digest of plain values: equal parts, equal keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _depth(setting: Setting) -> int:
+    """Return how many blocks the backbone has; 0 where surgery finds none."""
+    try:
+        return setting.backbone(setting.base).blocks.depth
+    except SutureError:
+        return 0

@@ -33,7 +33,7 @@ class Data(Item):
 
     def measures(self, study: Study) -> list[Measure]:
         """Return the sweeps'."""
-        return [*SWEEP.measures(study), *DEEP_SWEEP.measures(study)]
+        return [*SWEEP.measures(study), *(DEEP_SWEEP.measures(study) if study.depth else [])]
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the tables, and the figures."""
@@ -44,6 +44,8 @@ class Data(Item):
         headers = [f"{share} %" for share in SHARES]
         exhibits: list[AnyExhibit] = [SWEEP.table(study, found, "data", self.title, headers, notes)]
         exhibits += [SWEEP.lines(study, found, f"data-{mode}", self.title, "share of the data, %", mode) for mode in MODES]
+        if not study.depth:
+            return [*exhibits, *published_rows(study, "4", "data-published")]
         deep = "Surgery after every block over the share of calibration data (SurgeryV2's question)"
         exhibits.append(DEEP_SWEEP.table(study, found, "data-deep", deep, headers, [*notes, "Deep closed form: first seed alone."]))
         exhibits.append(DEEP_SWEEP.lines(study, found, "data-deep-held-out", deep, "share of the data, %", "held-out"))

@@ -1,0 +1,113 @@
+"""SurgeryV2's finding (Yang et al., 2024, arXiv 2410.14389): bias grows from layer to layer, and surgery after every block ends that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from suture.engine import Step
+from suture.experiment import Recipe
+from suture.paper.found import Found
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_of
+from suture.paper.measures import Bench, Measure
+from suture.paper.merges import FOUR, Merge
+from suture.paper.steps import Fit
+from suture.paper.study import Study
+from suture.report.exhibits import AnyExhibit, Bars, Series, Table
+from suture.representation import encode, representation_bias
+from suture.surgery import parts_of
+from suture.surgery.sites import bias_by_block
+
+SAMPLES = 100
+"""Test samples of a task."""
+PROCEDURES: Mapping[str, Mapping[str, Any]] = {
+    "surgery": {"procedure": SURGERY, "rank": 16},
+    "closed form": {"procedure": CLOSED, "rank": 16},
+    "SurgeryV2": {"procedure": V2, "rank": 16},
+    "deep closed form": {"procedure": DEEP, "rank": 16},
+}
+
+
+@dataclass(frozen=True)
+class Drift(Measure):
+    """The bias behind every block and of the representation, of a merge or after its surgery."""
+
+    kind = "drift"
+    operated: bool = True
+
+    @property
+    def fit(self) -> Fit:
+        """The surgery."""
+        return Fit(self.study, self.recipe)
+
+    @property
+    def told(self) -> Sequence[object]:
+        """How many samples, and which surgery."""
+        return (SAMPLES, self.fit.key if self.operated else self.merged.key)
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return f"Bias behind every block: {self.fit.title if self.operated else self.merged.title}"
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The surgery, or the merge."""
+        return (self.fit,) if self.operated else (self.merged,)
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Return each task's bias, block by block."""
+        weights, setting = self.merged.open(bench.store), bench.setting
+        operation = self.fit.open(bench.store)[0] if self.operated else None
+        residuals, surgery = parts_of(operation) if operation is not None else (None, None)
+        found, shared = {}, setting.backbone(weights)
+        with bench.stage(self.title, len(setting.tasks)) as progress:
+            for task in setting.tasks:
+                own = shared if residuals is None else setting.backbone(residuals.weights(task.name, weights))
+                expert, inputs = setting.backbone(setting.experts[task.name]), task.split("test").first(SAMPLES).inputs
+                corrections = [each for _, each in surgery.sites(task.name)] if surgery is not None and surgery.deep else None
+                blocks = bias_by_block(own, expert, inputs, corrections)
+                if surgery is not None and not surgery.deep:
+                    blocks[-1] = representation_bias(surgery(task.name, encode(own, inputs)), encode(expert, inputs)).mean_abs
+                found[task.name] = blocks
+                progress(1)
+        return {"blocks": found}
+
+
+class Layers(Item):
+    """Bias by layer, before and after, of the papers' four merges."""
+
+    name = "layers"
+    title = "Representation bias behind every block (SurgeryV2)"
+
+    def measures(self, study: Study) -> list[Measure]:
+        """Return all bars."""
+        return [drift for merge in FOUR for _, drift in _drifts(study, merge)] if study.depth else []
+
+    def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
+        """Return the table, and bars for every merge; nothing for a backbone without blocks."""
+        if not study.depth:
+            return []
+        notes = [*study.told, f"Mean |Δ| of the mean token behind every block, and of z; {SAMPLES} test samples a task; held-out, first seed."]
+        rows, bars, groups = [], list[AnyExhibit](), list[str]()
+        for place, merge in enumerate(FOUR, 1):
+            series = []
+            for label, drift in _drifts(study, merge):
+                values = [fmean(blocks) for blocks in zip(*found[drift]["blocks"].values(), strict=True)]
+                series.append(Series(label=label, mean=list(values), deviation=[None] * len(values)))
+                rows.append([merge.name, label, *(f"{value:.4f}" for value in values)])
+                groups = [*(f"block {number}" for number in range(1, len(values))), "z"]
+            name = f"layers-{place}-{merge.method['method']}"
+            title = f"Bias behind every block: {merge.name}"
+            bars.append(Bars(name=name, title=title, y="mean |Δ| to the expert", groups=groups, series=series, notes=notes))
+        return [Table(name="layers", title=self.title, header=["merge", "surgery", *groups], rows=rows, notes=notes), *bars]
+
+
+def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:
+    def recipe(procedure: Mapping[str, Any] | None = None) -> Recipe:
+        return study.recipe(merge.settings(study), procedure and procedure_of(study, procedure))
+
+    return [
+        ("without surgery", Drift(study, recipe(), operated=False)),
+        *((label, Drift(study, recipe(procedure))) for label, procedure in PROCEDURES.items()),
+    ]

@@ -1,0 +1,104 @@
+"""Fig. 1–3 and 18–29 of Representation Surgery (Yang et al., 2024, arXiv 2402.02705): t-SNE of merged and individual representations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suture.engine import Step
+from suture.evaluation import INDIVIDUAL
+from suture.inputs import described
+from suture.paper.found import Found
+from suture.paper.items.item import DEEP, SURGERY, Item, procedure_of
+from suture.paper.measures import Bench, Measure
+from suture.paper.merges import FOUR, Merge
+from suture.paper.steps import Encoded, Fit, experts_encoded
+from suture.paper.study import Study
+from suture.report.exhibits import AnyExhibit, Cloud, Plane
+from suture.representation import project
+
+SAMPLES = 60
+"""Test samples of a task: more only hide one another."""
+
+
+@dataclass(frozen=True)
+class Picture(Measure):
+    """Some test samples under the experts, a merge, and the merge after each of the recipe's surgeries, in one plane."""
+
+    kind = "picture"
+    procedures: tuple[tuple[str, Any], ...] = ()
+    """Names, and recipes with one surgery each."""
+
+    @property
+    def told(self) -> Sequence[object]:
+        """How many samples, and which surgeries."""
+        return (SAMPLES, [[name, Fit(self.study, recipe).key] for name, recipe in self.procedures])
+
+    @property
+    def title(self) -> str:
+        """What is drawn."""
+        return f"t-SNE of {self.recipe.merges[0].label}"
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The surgeries, and the representations."""
+        fits = [Fit(self.study, recipe) for _, recipe in self.procedures]
+        return [*fits, Encoded(self.study, self.recipe, "test", self.merged), *experts_encoded(self.study, self.recipe, "test")]
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Return the coordinates, and which samples were classified right."""
+        label, weights = self.recipe.merges[0].label, self.merged.open(bench.store)
+        models = {INDIVIDUAL: bench.representations.individual("test"), "merged": bench.representations.shared(label, weights, "test")}
+        for name, recipe in self.procedures:
+            operation, _ = Fit(self.study, recipe).open(bench.store)
+            models[name] = bench.representations.after(operation, label, weights, "test")
+        tasks = [task.name for task in bench.setting.tasks]
+        placed = iter(project([encoded[task][:SAMPLES] for encoded in models.values() for task in tasks], self.study.seeds[0]))
+        clouds = []
+        for model, encoded in models.items():
+            for task in bench.setting.tasks:
+                x, y = next(placed).T.tolist()
+                right = bench.setting.heads[task.name](encoded[task.name][:SAMPLES]).argmax(dim=1)
+                own = task.split("test").first(SAMPLES)
+                clouds.append(
+                    {
+                        "model": model,
+                        "task": task.name,
+                        "x": [round(each, 3) for each in x],
+                        "y": [round(each, 3) for each in y],
+                        "samples": [described(each, place) for place, each in enumerate(own.inputs)],
+                        "right": (right == own.known_labels()).tolist(),
+                    }
+                )
+        return {"clouds": clouds}
+
+
+class Tsne(Item):
+    """A plane for each of the papers' four merges."""
+
+    name = "tsne"
+    title = "t-SNE of representations, with and without surgery (Fig. 1–3, 18–29)"
+
+    def measures(self, study: Study) -> list[Measure]:
+        """Return the planes."""
+        return [_picture(study, merge) for merge in FOUR]
+
+    def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
+        """Return the planes."""
+        notes = [study.told[0], f"The first {SAMPLES} test samples of every task; surgery held-out, rank 16, first seed; scikit-learn's t-SNE."]
+        return [
+            Plane(
+                name=f"tsne-{place}-{merge.method['method']}",
+                title=f"Representations: {merge.name}",
+                reference=INDIVIDUAL,
+                clouds=[Cloud(**cloud) for cloud in found[_picture(study, merge)]["clouds"]],
+                notes=notes,
+            )
+            for place, merge in enumerate(FOUR, 1)
+        ]
+
+
+def _picture(study: Study, merge: Merge) -> Picture:
+    settings = merge.settings(study)
+    named = {"+ surgery": {"procedure": SURGERY, "rank": 16}, "+ deep closed form": {"procedure": DEEP, "rank": 16}}
+    recipes = tuple((name, study.recipe(settings, procedure_of(study, procedure))) for name, procedure in study.possible(named).items())
+    return Picture(study, recipes[0][1], recipes)

@@ -1,0 +1,41 @@
+"""The settings that a study takes in place of the methods' defaults: of the embedded suites, and of quick runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Settings = Mapping[str, Mapping[str, Any]]
+"""Of methods, of procedures of surgery, and of ``joint`` training, by name."""
+
+CLIP: Settings = {"regmean": {"alpha": 0.95}}
+"""What RegMean's authors recommend for vision transformers."""
+
+NLP8: Settings = {
+    "fisher": {"samples": 64},
+    "concrete_task_arithmetic": {"batch_size": 4},
+    "concrete_ada_merging": {"batch_size": 4},
+}
+"""A quarter of the samples, and of the batches, of what takes hours on two cores."""
+
+QUICK: Settings = {
+    "fisher": {"samples": 16},
+    "ada_merging": {"steps": 20},
+    "ada_merging_pp": {"steps": 20},
+    "concrete_task_arithmetic": {"steps": 20, "batch_size": 4},
+    "concrete_ada_merging": {"steps": 20, "coefficient_steps": 10, "batch_size": 4},
+    "surgery": {"iterations": 250},
+    "surgery_v2": {"steps": 25},
+    "joint": {"epochs": 1},
+}
+"""A few of the steps of what learns by gradient."""
+
+SUITES: Mapping[str, Settings] = {"nlp8": NLP8, "vision8": NLP8, "clip8": CLIP}
+
+
+def settings_for(suite: str, *, quick: bool = False) -> dict[str, Mapping[str, Any]]:
+    """Return the settings of a suite, by its name; quick ones on top.
+
+    >>> settings_for("clip8"), settings_for("", quick=True)["ada_merging"]
+    ({'regmean': {'alpha': 0.95}}, {'steps': 20})
+    """
+    own = dict(SUITES.get(suite, {}))
+    return own | {name: {**own.get(name, {}), **told} for name, told in QUICK.items()} if quick else own
