@@ -110,6 +110,16 @@ def run(recipe: RecipeFile, out: Out, replace: Replace = False) -> None:
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder with a report.json: what `suture run` wrote.")],
+) -> None:
+    """Make report.html of a folder's report.json: tables to sort, pictures to look into, one file that loads nothing."""
+    from suture.report.page import write_page
+
+    console.show_written(write_page(out))
+
+
+@app.command()
 def merge(
     method: Annotated[str, typer.Argument(help="One of `suture methods`.")],
     out: Out,

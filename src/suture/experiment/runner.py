@@ -1,14 +1,11 @@
 """A whole experiment, from recipe to output folder."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-from torch import Tensor
 
 from suture.backbones import save_heads
 from suture.checkpoints import Manifest, check_output, staged_folder
@@ -19,17 +16,14 @@ from suture.experiment.pipeline import Encoded, Representations
 from suture.experiment.procedure import ProcedureRecipe
 from suture.experiment.provenance import inputs_of, paths_of, settings_of
 from suture.experiment.recipe import Recipe
+from suture.experiment.reporting import write_pictures
 from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod
-from suture.report.figures import accuracy_figure, bias_figure, save_figure, tsne_figure
 from suture.report.tables import METRICS, csv_table, markdown_report, tidy_csv
-from suture.representation import project
 from suture.surgery import save_operation
 from suture.types import Stage, silent
 
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
-PLOTTED_SAMPLES = 60
-"""Samples per task and model in the t-SNE picture: more only hide one another."""
 
 
 @dataclass
@@ -68,7 +62,11 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
         results = Results(records)
         notes = describe(setting, recipe, results)
         _write_tables(folder, results, notes, recipe)
-        _draw(folder, setting, recipe, representations, shown, results, stage)
+        merge = recipe.merges[0].label
+        merged = representations.known(_encoded_as(recipe, recipe.merges[0], recipe.seeds[0]), "test")
+        encoded = {INDIVIDUAL: representations.individual("test"), merge: merged, f"{merge} + surgery": shown[merge]}
+        with stage("Drawing", 4) as progress:
+            write_pictures(folder, setting, recipe, encoded, results, notes, manifest, progress)
     return Outcome(out, results, notes)
 
 
@@ -174,41 +172,3 @@ def _write_tables(folder: Path, results: Results, notes: list[str], recipe: Reci
         "records": [vars(record) for record in results.records],
     }
     write_text(folder / "results.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-
-
-def _draw(
-    folder: Path,
-    setting: Setting,
-    recipe: Recipe,
-    representations: Representations,
-    shown: Mapping[str, Encoded],
-    results: Results,
-    stage: Stage,
-) -> None:
-    """Draw the first merge of the recipe."""
-    merge = recipe.merges[0].label
-    operated = results.operated(merge)[0]
-    figures = folder / "figures"
-    figures.mkdir()
-    with stage("Drawing", 3) as progress:
-        save_figure(lambda: accuracy_figure(results, operated), figures / "accuracy")
-        progress(1)
-        save_figure(lambda: bias_figure(results, operated), figures / "bias")
-        progress(1)
-        planes = _planes(setting, recipe, representations, shown[merge])
-        save_figure(lambda: tsne_figure(planes, [name for name in planes if name != INDIVIDUAL]), figures / "tsne")
-        progress(1)
-
-
-def _planes(setting: Setting, recipe: Recipe, representations: Representations, operated: Encoded) -> dict[str, dict[str, Tensor]]:
-    """Place experts', merged and operated representations of some test samples of every task in one plane."""
-    merge, seed = recipe.merges[0].label, recipe.seeds[0]
-    merged = representations.known(_encoded_as(recipe, recipe.merges[0], seed), "test")
-    tasks = [task.name for task in setting.tasks]
-    models: Mapping[str, Mapping[str, Tensor]] = {
-        INDIVIDUAL: representations.individual("test"),
-        merge: merged,
-        f"{merge} + surgery": operated,
-    }
-    placed = iter(project([encoded[task][:PLOTTED_SAMPLES] for encoded in models.values() for task in tasks], seed))
-    return {model: {task: next(placed) for task in tasks} for model in models}

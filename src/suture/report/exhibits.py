@@ -10,9 +10,11 @@ class Exhibit(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"[a-z0-9][a-z0-9_-]*")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str
     notes: list[str] = []
+    section: str = ""
+    """The heading it stands under, if any; those of one section stand together, in the order of the first of each."""
 
 
 class Table(Exhibit):
@@ -114,6 +116,11 @@ class Plane(Exhibit):
         """The models other than the reference, in order."""
         return [model for model in dict.fromkeys(cloud.model for cloud in self.clouds) if model != self.reference]
 
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks, in order."""
+        return list(dict.fromkeys(cloud.task for cloud in self.clouds))
+
 
 AnyExhibit = Annotated[Table | Bars | Lines | Plane, Field(discriminator="kind")]
 
@@ -132,3 +139,10 @@ class Report(BaseModel):
     """In YAML."""
     provenance: dict[str, str]
     """Libraries, weights and data, each with its version or digest."""
+
+    @model_validator(mode="after")
+    def _named(self) -> "Report":
+        names = [exhibit.name for exhibit in self.exhibits]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two exhibits are called {', '.join(twice)}, and their files would be one another's")
+        return self

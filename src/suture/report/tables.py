@@ -70,12 +70,12 @@ def markdown_report(results: Results, notes: Sequence[str]) -> str:
 def csv_table(results: Results, metric: str) -> str:
     """Return one metric's table as csv."""
     header, rows = cells(results, metric)
-    return _csv([header, *rows])
+    return csv_of([header, *rows])
 
 
 def tidy_csv(results: Results) -> str:
     """Return ``results.csv``: one value per row."""
-    return _csv([COLUMNS, *results.rows()])
+    return csv_of([COLUMNS, *results.rows()])
 
 
 def terminal_table(results: Results, title: str, columns: Sequence[Column]) -> "Table":
@@ -192,7 +192,12 @@ def fetched_table(fetched: Sequence[Fetched]) -> "Table":
     return table
 
 
-def _csv(rows: Sequence[Sequence[object]]) -> str:
+def csv_of(rows: Sequence[Sequence[object]]) -> str:
+    r"""Return rows as csv; None is an empty cell.
+
+    >>> csv_of([["task", "%"], ["a,b", 1.5]])
+    'task,%\n"a,b",1.5\n'
+    """
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()

@@ -1,0 +1,196 @@
+"""Pictures for a browser, in Vega-Lite: who opens the page looks closer, and chooses what is shown.
+
+Fields have names of ours; titles and labels of an exhibit are only ever values. ``Spec`` is JSON.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from suture.errors import UnsupportedFormat
+from suture.report.colours import BLACK, WHITE, series_colours, task_colours
+from suture.report.exhibits import Bars, Lines, Plane, Series
+from suture.report.numbers import measured, places_of, told
+
+Spec = dict[str, Any]
+
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+"""A marker for each line, so that they are told apart without colours."""
+GLYPHS = ("●", "■", "▲", "◆", "✚", "▼", "▶", "◀")
+"""The same, as text."""
+CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
+FEW = 12
+"""Places on an axis that all get a tick."""
+
+
+def spec_of(exhibit: Bars | Lines | Plane) -> Spec:
+    """Return an exhibit's picture in Vega-Lite.
+
+    A plane's samples are not in it: the page puts them into the data set ``samples``, and sets the parameters ``shown``, a list of
+    tasks, and ``model``.
+
+    >>> lines = Lines(name="l", title="L", x="rank", y="%", places=[4.0], series=[Series(label="a", mean=[1.0], deviation=[0.5])])
+    >>> spec_of(lines)["data"]["values"]
+    [{'place': 4.0, 'series': 'a', 'mean': 1.0, 'low': 0.5, 'high': 1.5, 'told': '4 · a: 1 ± 0.5'}]
+    """
+    if isinstance(exhibit, Plane):
+        return _plane(exhibit)
+    return _bars(exhibit) if isinstance(exhibit, Bars) else _lines(exhibit)
+
+
+def compiled(spec: Spec) -> Spec:
+    """Return a picture in Vega, which the page's script draws.
+
+    Raises :class:`UnsupportedFormat` where vl-convert, which knows both languages, is not installed.
+    """
+    vega: Spec = converter().vegalite_to_vega(spec)
+    for mark in vega["marks"]:
+        if mark["type"] == "text":
+            mark["interactive"] = False  # a name does not hide from the pointer what is beneath it
+    return vega
+
+
+def converter() -> Any:
+    """Return the library that brings Vega along; raises :class:`UnsupportedFormat` where it is not installed."""
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UnsupportedFormat("a report's page needs vl-convert-python, which is not installed: pip install 'suture[report]'") from error
+    return vl_convert
+
+
+def _bars(bars: Bars) -> Spec:
+    labels = [series.label for series in bars.series]
+    whisker = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+    return _frame(290) | {
+        "data": {"values": _values(bars, bars.groups)},
+        "encoding": {
+            "x": {"field": "place", "type": "nominal", "sort": None, "axis": {"title": None, "labelAngle": -35, "ticks": False}},
+            "xOffset": {"field": "series", "type": "nominal", "sort": labels},
+        },
+        "layer": [
+            {
+                "mark": _mark("bar"),
+                "encoding": {"y": {"field": "mean", "type": "quantitative", "title": bars.y}, "color": _colour(bars.series)},
+            },
+            {"transform": [{"filter": "isValid(datum.low)"}], "mark": _mark("rule", color=BLACK, strokeWidth=1.2), "encoding": whisker},
+        ],
+    }
+
+
+def _lines(lines: Lines) -> Spec:
+    labels = [series.label for series in lines.series]
+    scale = _scale(lines)
+    axis = {"values": lines.places} if len(lines.places) <= FEW else {}
+    shape: Spec = {"field": "series", "type": "nominal", "legend": None}
+    shape["scale"] = {"domain": labels, "range": [SHAPES[place % len(SHAPES)] for place in range(len(labels))]}
+    mean = {"field": "mean", "type": "quantitative", "title": lines.y, "scale": {"zero": False}}
+    band = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+    return _frame(310) | {
+        "data": {"values": _values(lines, lines.places)},
+        "encoding": {
+            "x": {
+                "field": "place",
+                "type": "quantitative",
+                "title": lines.x,
+                "scale": scale,
+                "axis": axis | {"format": "~g", "labelOverlap": True},
+            },
+            "color": _colour(lines.series),
+        },
+        "layer": [
+            {"transform": [{"filter": "isValid(datum.low)"}], "mark": _mark("area", opacity=0.18), "encoding": band},
+            {"mark": _mark("line", strokeWidth=2), "encoding": {"y": mean}},
+            {"mark": _mark("point", filled=True, size=70, opacity=1), "encoding": {"y": mean, "shape": shape}},
+        ],
+    }
+
+
+def _scale(lines: Lines) -> Spec:
+    """Return the x-axis; a logarithmic one is linear below the smallest place above zero, if there are any there."""
+    if not lines.logarithmic:
+        return {"type": "linear", "zero": False, "nice": False}
+    if min(lines.places, default=1.0) > 0:
+        return {"type": "log", "nice": False}
+    return {"type": "symlog", "constant": min((place for place in lines.places if place > 0), default=1.0), "nice": False}
+
+
+def _plane(plane: Plane) -> Spec:
+    shown = "indexof(shown, datum.task) >= 0"
+    colour = {"domain": plane.tasks, "range": task_colours(plane.tasks)}
+    position = {side: _side(plane, side) for side in ("x", "y")}
+    encoding = {"color": {"field": "task", "type": "nominal", "scale": colour, "legend": None}}
+    full = {"condition": {"test": "datum.right", "value": 0.75}, "value": 0}
+    inked = {"field": "task", "type": "nominal", "scale": colour, "legend": None}
+    return _frame(460) | {
+        "params": [{"name": "shown", "value": plane.tasks}, {"name": "model", "value": [*plane.models, plane.reference][0]}],
+        "data": {"name": "samples", "values": []},
+        "encoding": position,
+        "layer": [
+            {
+                "transform": [{"filter": f"{shown} && datum.reference"}],
+                "mark": _mark("point", shape=CROSS, size=22, opacity=0.5, strokeWidth=1),
+                "encoding": encoding,
+            },
+            {
+                "transform": [{"filter": f"{shown} && !datum.reference && datum.model === model"}],
+                "mark": _mark("point", shape="circle", size=26, opacity=0.95, strokeWidth=1.2),
+                "encoding": encoding | {"fill": inked, "fillOpacity": full},
+            },
+            *({"data": {"values": _middles(plane)}, "transform": [{"filter": shown}], **text} for text in _names()),
+        ],
+    }
+
+
+def _names() -> list[Spec]:
+    """Return the layers of the tasks' names: a halo in the colour of the ground, and the text over it."""
+    looks = ({"stroke": WHITE, "strokeWidth": 4, "strokeJoin": "round", "opacity": 0.85}, {"fill": BLACK})
+    encoding = {"text": {"field": "task", "type": "nominal"}}
+    return [{"mark": {"type": "text", "aria": False, "tooltip": None, "fontWeight": 600, **look}, "encoding": encoding} for look in looks]
+
+
+def _side(plane: Plane, side: str) -> Spec:
+    """Return an axis that stays as it is, whatever is shown."""
+    values = [value for cloud in plane.clouds for value in getattr(cloud, side)] or [0.0]
+    margin = 0.04 * (max(values) - min(values)) or 1.0
+    scale = {"domain": [min(values) - margin, max(values) + margin], "nice": False, "zero": False}
+    return {"field": side, "type": "quantitative", "axis": None, "scale": scale}
+
+
+def _middles(plane: Plane) -> list[Spec]:
+    """Return where each task lies in the plane: the median of the reference's samples, or of all where it has none."""
+    of_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for cloud in sorted(plane.clouds, key=lambda cloud: cloud.model != plane.reference):
+        if cloud.model == plane.reference or not of_task[cloud.task]:
+            of_task[cloud.task] += zip(cloud.x, cloud.y, strict=True)
+    sides = {task: tuple(zip(*points, strict=True)) for task, points in of_task.items() if points}
+    return [{"task": task, "x": median(x), "y": median(y)} for task, (x, y) in sides.items()]
+
+
+def _frame(height: int) -> Spec:
+    return {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}, "background": "transparent"}
+
+
+def _mark(kind: str, **settings: object) -> Spec:
+    """Return a mark that tells its values when pointed at, and is left to the table beneath by screen readers."""
+    return {"type": kind, "aria": False, "tooltip": {"content": "data"}, **settings}
+
+
+def _colour(series: Sequence[Series]) -> Spec:
+    labels = [each.label for each in series]
+    return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": labels, "range": series_colours(labels)}}
+
+
+def _values(exhibit: Bars | Lines, places: Sequence[object]) -> list[Spec]:
+    """Return a row for every value that was measured, and what is told of it."""
+    rows = []
+    for series in exhibit.series:
+        for place, name, mean, deviation in zip(places, places_of(exhibit), series.mean, series.deviation, strict=True):
+            if mean is None or not measured(mean):
+                continue
+            row = {"place": place, "series": series.label, "mean": mean}
+            if deviation is not None and measured(deviation):
+                row |= {"low": mean - deviation, "high": mean + deviation}
+            rows.append(row | {"told": f"{name} · {series.label}: {told(mean, deviation)}"})
+    return rows
