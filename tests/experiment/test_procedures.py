@@ -15,7 +15,7 @@ from suture.evaluation import Model, Results
 from suture.experiment import Recipe, measure_only, read_recipe, run
 from suture.experiment.procedure import Patient
 from suture.experiment.residual_procedures import ResidualSurgeryProcedure
-from suture.experiment.surgery_procedures import DeepClosedFormSurgery, PaperSurgery
+from suture.experiment.surgery_procedures import DeepClosedFormSurgery, DeepSurgery, PaperSurgery
 from suture.representation import encode, representation_bias
 from suture.surgery import Schedule, read_origin
 
@@ -52,7 +52,9 @@ def test_one_or_several_named_or_not(recipe_file: Path) -> None:
 
 
 def test_a_recipe_that_is_written_reads_the_same(recipe_file: Path) -> None:
-    recipe = read_recipe(edit(recipe_file, surgery=ALL))
+    others = {"activation": "none", "loss": "l2", "shift": True}
+    kinds = [{"name": "linear", "start": "closed_form", **others}, {"procedure": "surgery_v2", "name": "linear v2", **others}]
+    recipe = read_recipe(edit(recipe_file, surgery=[*ALL, *kinds]))
     written = yaml.safe_dump(recipe.model_dump(mode="json"))
     recipe_file.write_text(written)
     assert read_recipe(recipe_file) == recipe
@@ -71,6 +73,17 @@ def test_schedules_are_those_of_the_fit() -> None:
     assert PaperSurgery(schedule="default", iterations=30).fitting().iterations == 30
 
 
+def test_other_modules_and_losses_than_the_papers() -> None:
+    other = PaperSurgery(activation="none", loss="l2", shift=True, start="closed_form")
+    expected = replace(Schedule.reference(), activation="none", loss="l2", shift=True, start="closed_form")
+    assert other.fitting() == expected
+    assert other.told() == "rank 16, 1000 steps from the closed form on, no activation, squared error, a shift"
+    assert PaperSurgery().told() == "rank 16, 1000 steps"
+    deep = DeepSurgery(procedure="surgery_v2", activation="none", loss="l2", shift=True)
+    assert (deep.fitting().activation, deep.fitting().loss, deep.fitting().shift) == ("none", "l2", True)
+    assert deep.told() == "rank 16 after every block, 1000 steps, no activation, squared error, a shift"
+
+
 @pytest.mark.parametrize(
     ("surgery", "message"),
     [
@@ -78,6 +91,10 @@ def test_schedules_are_those_of_the_fit() -> None:
         ([{"procedure": "closed_form", "iterations": 3}], r"unknown key 'surgery.0.iterations'"),
         ([{"procedure": "closed_form", "rank": -1}], r"'surgery.0.rank'"),
         ([{"rank": 4}, {"rank": 4, "iterations": 7}], "must differ from one another: surgery of rank 4, surgery of rank 4"),
+        ({"activation": "gelu"}, r"'surgery.0.activation'"),
+        ({"shift": "so so"}, r"'surgery.0.shift'"),
+        ({"start": "closed_form"}, "'start: closed_form' goes with 'activation: none' and 'shift: true'"),
+        ({"procedure": "surgery_v2", "start": "closed_form"}, "unknown key 'surgery.0.start'"),
         ([], "'surgery'"),
         (3, "'surgery.0'"),
     ],
@@ -132,12 +149,15 @@ def patient(bert: Path, experts: dict[str, Path]) -> Patient:
     return Patient({"pets": ["a cat"]}, lambda: TextBackbone.open(bert), experts_of.__getitem__, dict, torch.float32)
 
 
+BUDGETED = ["surgery", "closed_form", "deep_closed_form", "surgery_v2", "low_rank_residual", "calibrated_residual", "residual_surgery"]
+
+
 @pytest.mark.parametrize(
-    "name", ["surgery", "closed_form", "deep_closed_form", "surgery_v2", "low_rank_residual", "calibrated_residual", "residual_surgery"]
+    ("name", "others"), [*((name, {}) for name in BUDGETED), *((name, {"shift": True}) for name in ("surgery", "surgery_v2"))]
 )
-def test_a_budget_is_kept_and_used_up(bert: Path, experts: dict[str, Path], name: str) -> None:
+def test_a_budget_is_kept_and_used_up(bert: Path, experts: dict[str, Path], name: str, others: dict[str, bool]) -> None:
     subject = patient(bert, experts)
-    recipe = Recipe.model_validate(GOOD | {"surgery": {"procedure": name, "budget": "25%"}})
+    recipe = Recipe.model_validate(GOOD | {"surgery": {"procedure": name, "budget": "25%", **others}})
     chosen = recipe.surgery[0].within(subject)
     fixed, each = chosen.cost(subject)
     assert chosen.rank >= 1

@@ -30,20 +30,24 @@ def pairs(seed: int, sizes: dict[str, int], width: int = 8) -> dict[str, tuple[T
 
 
 class NumpyModule:
-    """One task's module by hand in float64: gradients of the mean L1 loss (Eq. 2 and 3), and Adam."""
+    """One task's module by hand in float64: gradients of the mean L1 loss (Eq. 2 and 3), and Adam; other kinds are told apart."""
 
-    def __init__(self, seed: int, task: str, rank: int, width: int = 8) -> None:
+    def __init__(
+        self, seed: int, task: str, rank: int, width: int = 8, *, linear: bool = False, l2: bool = False, shift: bool = False
+    ) -> None:
+        self.linear, self.l2 = linear, l2
         self.generator = generator_for(seed, task)
         start = start_of_fit(width, rank, self.generator)
-        self.parts = [start.down.double().numpy(), start.up.double().numpy()]
-        self.first, self.second, self.steps = [0.0, 0.0], [0.0, 0.0], 0
+        self.parts = [start.down.double().numpy(), start.up.double().numpy(), *([np.zeros(width)] if shift else [])]
+        self.first, self.second, self.steps = [0.0] * 3, [0.0] * 3, 0
 
     def gradients(self, pair: tuple[Tensor, Tensor], rows: Tensor) -> list[np.ndarray]:
-        (x, target), (down, up) = (z[rows].double().numpy() for z in pair), self.parts
+        (x, target), (down, up, *shift) = (z[rows].double().numpy() for z in pair), self.parts
         hidden = x @ down.T
-        active = np.maximum(hidden, 0)
-        sign = np.sign(x - active @ up.T - target) / target.size
-        return [-((sign @ up) * (hidden > 0)).T @ x, -sign.T @ active]
+        on = np.ones_like(hidden) if self.linear else hidden > 0
+        error = x - (on * hidden) @ up.T + sum(shift) - target
+        slope = (2 * error if self.l2 else np.sign(error)) / target.size
+        return [-((slope @ up) * on).T @ x, -slope.T @ (on * hidden), *([slope.sum(axis=0)] if shift else [])]
 
     def step(self, gradients: list[np.ndarray], rate: float = 1e-3) -> None:
         self.steps += 1
@@ -54,7 +58,8 @@ class NumpyModule:
             self.parts[place] = self.parts[place] - rate * self.first[place] / (1 - 0.9**self.steps) / corrected
 
     def compare(self, fitted: Correction) -> None:
-        for ours, by_hand in zip((fitted.down, fitted.up), self.parts, strict=True):
+        found = [part for part in (fitted.down, fitted.up, fitted.shift) if part is not None]
+        for ours, by_hand in zip(found, self.parts, strict=True):
             np.testing.assert_allclose(ours.numpy(), by_hand, atol=2e-5)
 
 

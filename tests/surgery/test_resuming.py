@@ -42,6 +42,9 @@ def assert_equal(one: Surgery, other: Surgery) -> None:
     for task in one.tasks:
         assert torch.equal(one.final[task].down, other.final[task].down)
         assert torch.equal(one.final[task].up, other.final[task].up)
+        shifts = [each.final[task].shift for each in (one, other)]
+        assert [shift is None for shift in shifts] in ([True] * 2, [False] * 2)
+        assert all(torch.equal(shift, shifts[0]) for shift in shifts if shift is not None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -64,8 +67,11 @@ def kill(state: Path, schedule: Schedule = SCHEDULE, calls: int = 20) -> None:
         replace(SCHEDULE, stale_momentum=True),
         replace(SCHEDULE, held_out=0.25, look_every=3, patience=12),
         Schedule.online(rank=2),
+        replace(SCHEDULE, activation="none", loss="l2", shift=True),
+        replace(SCHEDULE, shift=True, stale_momentum=True),
+        replace(SCHEDULE, activation="none", shift=True, start="closed_form", held_out=0.25, look_every=3, patience=12),
     ],
-    ids=["plain", "stale momentum", "held-out", "online"],
+    ids=["plain", "stale momentum", "held-out", "online", "linear", "shift", "from the closed form"],
 )
 def test_a_fit_that_was_killed_goes_on_to_the_same_bits(state: Path, schedule: Schedule) -> None:
     whole: list[int] = []
@@ -95,6 +101,8 @@ def test_another_fit_is_neither_continued_nor_written_over(state: Path) -> None:
         (swapped, SCHEDULE, 1),
         (sets(), replace(SCHEDULE, rank=3), 1),
         (sets(), SCHEDULE, 2),
+        (sets(), replace(SCHEDULE, loss="l2"), 1),
+        (sets(), replace(SCHEDULE, shift=True), 1),
     ):
         with pytest.raises(OutputExists, match="of other samples, schedule or seed"):
             fit_surgery(other, schedule, seed, resume=state)

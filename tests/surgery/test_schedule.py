@@ -20,6 +20,14 @@ def test_iterations_of_a_stream_follow_its_length() -> None:
     assert Schedule.default().iterations_for(3) == 1000
 
 
+@pytest.mark.parametrize(("name", "told"), [("activation", "relu or none"), ("loss", "l1 or l2"), ("start", "zero or closed_form")])
+def test_names_that_are_none(name: str, told: str) -> None:
+    schedule = Schedule()
+    object.__setattr__(schedule, name, "x")  # the shape checks of these tests would be the first to refuse it
+    with pytest.raises(InvalidHyperparameter, match=f"{name} must be {told}, not 'x'"):
+        schedule.__post_init__()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -40,6 +48,13 @@ def test_iterations_of_a_stream_follow_its_length() -> None:
         ({"one_pass": True, "steps_per_iteration": 1, "held_out": 0.2}, "nothing held_out"),
         ({"stale_momentum": True, "held_out": 0.2}, "stale_momentum"),
         ({"stale_momentum": True, "steps_per_iteration": 1, "one_pass": True}, "stale_momentum"),
+        ({"start": "closed_form"}, "activation='none' and shift=True"),
+        ({"start": "closed_form", "activation": "none"}, "activation='none' and shift=True"),
+        ({"start": "closed_form", "shift": True}, "activation='none' and shift=True"),
+        (
+            {"start": "closed_form", "activation": "none", "shift": True, "one_pass": True, "steps_per_iteration": 1},
+            "samples that are still to come",
+        ),
     ],
 )
 def test_schedules_that_make_no_sense(settings: dict[str, Any], message: str) -> None:

@@ -1,9 +1,9 @@
 """The procedures that correct representations: what each is told, what it looks at, and what it fits."""
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from suture.experiment.procedure import NAMED, DeepSolved, Patient, Procedure
 from suture.surgery import (
@@ -15,10 +15,32 @@ from suture.surgery import (
     fit_deep_surgery,
     fit_surgery,
 )
+from suture.surgery.module import Activation
+from suture.surgery.schedule import Loss, Start
 from suture.types import Progress
 
 
-class PaperSurgery(Procedure):
+class ByGradient(Procedure):
+    """A procedure that fits modules by gradient, the papers' or others."""
+
+    activation: Activation = "relu"
+    """What stands between the two matrices: the papers' ReLU, or nothing."""
+    loss: Loss = "l1"
+    """The papers' mean absolute error, or the mean squared one (``l2``)."""
+    shift: bool = False
+    """Whether a vector is trained too, which is added at the end."""
+
+    def kind(self) -> dict[str, Any]:
+        """Return what a schedule is told of the modules and their loss."""
+        return {"activation": self.activation, "loss": self.loss, "shift": self.shift}
+
+    def unlike(self) -> str:
+        """Tell in what the modules and their loss are not the papers'."""
+        told = {"no activation": self.activation == "none", "squared error": self.loss == "l2", "a shift": self.shift}
+        return "".join(f", {each}" for each, so in told.items() if so)
+
+
+class PaperSurgery(ByGradient):
     """The modules of Representation Surgery, fitted by gradient; see :class:`suture.surgery.Schedule`."""
 
     procedure: Literal["surgery"] = "surgery"
@@ -30,6 +52,14 @@ class PaperSurgery(Procedure):
     steps_per_iteration: int = Field(2, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    start: Start = "zero"
+    """The papers' start, which is the identity, or the closed form of the same samples: with no activation, and a shift."""
+
+    @model_validator(mode="after")
+    def _together(self) -> "PaperSurgery":
+        if self.start == "closed_form" and (self.activation != "none" or not self.shift):
+            raise ValueError("'start: closed_form' goes with 'activation: none' and 'shift: true'")
+        return self
 
     def fitting(self) -> Schedule:
         """Return the schedule that these numbers describe."""
@@ -41,16 +71,19 @@ class PaperSurgery(Procedure):
             steps_per_iteration=self.steps_per_iteration,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            start=self.start,
+            **self.kind(),
         )
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of one module."""
-        return 0, 2 * patient.width
+        return patient.width if self.shift else 0, 2 * patient.width
 
     def told(self) -> str:
         """Tell the steps."""
         most = "at most " if self.schedule == "default" else ""
-        return f"{self.size}, {most}{self.fitting().steps} steps"
+        after = " from the closed form on" if self.start == "closed_form" else ""
+        return f"{self.size}, {most}{self.fitting().steps} steps{after}{self.unlike()}"
 
     def effort(self, patient: Patient) -> int:  # noqa: ARG002
         """Return the number of steps."""
@@ -106,7 +139,7 @@ class DeepClosedFormSurgery(DeepSolved):
         return fit_deep_surgery(inputs, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
 
 
-class DeepSurgery(Procedure):
+class DeepSurgery(ByGradient):
     """SurgeryV2 by gradient; see :func:`suture.surgery.fit_deep_surgery`."""
 
     encodes: ClassVar[bool] = False
@@ -121,16 +154,16 @@ class DeepSurgery(Procedure):
     def fitting(self) -> Schedule:
         """Return the schedule that these numbers describe."""
         once = replace(NAMED[self.schedule], iterations=self.steps, steps_per_iteration=1)
-        return replace(once, rank=self.rank, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        return replace(once, rank=self.rank, batch_size=self.batch_size, learning_rate=self.learning_rate, **self.kind())
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a module at every site."""
-        return 0, 2 * patient.widths
+        return patient.widths if self.shift else 0, 2 * patient.widths
 
     def told(self) -> str:
         """Tell the steps."""
         most = "at most " if self.schedule == "default" else ""
-        return f"{self.size} after every block, {most}{self.steps} steps"
+        return f"{self.size} after every block, {most}{self.steps} steps{self.unlike()}"
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs of all steps."""

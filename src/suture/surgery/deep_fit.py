@@ -39,30 +39,37 @@ def fit_deep_surgery(
     corrections of all blocks before it. The expert's side is computed once.
 
     Modules start as those of the paper (:func:`suture.surgery.module.start_of_fit`), or as ``start``: another deep surgery, such as a
-    closed form, that is refined. With a held-out part in the schedule the best state on it is kept, the start being one: the result is
-    never worse there. ``trained`` are parameters of the merged network, changed in place along with the modules of a single task. Blocks
-    run in ``precision`` as far as
-    autocast does it. A seed fixes start, batches and held-out part of a task by its name. ``progress`` counts inputs,
-    ``schedule.batch_size`` a step; those that an early stop saves count as done.
+    closed form, that is refined. That brings its own activations and shifts; those of the schedule are of modules without a ``start``.
+    With ``schedule.loss`` l2 the means are of squares. With a held-out part in the schedule the best state on it is kept, the start
+    being one: the result is never worse there. ``trained`` are parameters of the merged network, changed in place along with the modules
+    of a single task. Blocks run in ``precision`` as far as autocast does it. A seed fixes start, batches and held-out part of a task by
+    its name. ``progress`` counts inputs, ``schedule.batch_size`` a step; those that an early stop saves count as done.
 
     Raises :class:`DataError` for a task without inputs, networks of different depth, or a start that is not deep;
-    :class:`InvalidHyperparameter` for a schedule that ties tasks together or takes one pass, or ``trained`` with several tasks.
+    :class:`InvalidHyperparameter` for a schedule that ties tasks together, takes one pass or asks for a closed form to start from, or
+    ``trained`` with several tasks.
     """
     if len(trained) and len(calibration) > 1:
         raise InvalidHyperparameter(f"parameters of the network are trained for one task at a time, not for {', '.join(calibration)}")
     if schedule.stale_momentum or schedule.one_pass:
         raise InvalidHyperparameter("deep surgery is fitted task by task, in batches drawn again and again: no stale_momentum, no one_pass")
+    if schedule.start == "closed_form":
+        raise InvalidHyperparameter("deep surgery starts from a closed form that is given to it: start=fit_deep_closed_form(...)")
     final, blocks = {}, {}
     for task, inputs in calibration.items():
         expert = expert_of(task)
         check_networks(task, inputs, merged, expert)
         targets, generator = sites_of(expert, inputs), generator_for(seed, task)
         widths = [site.shape[1] for site in targets]
-        modules = _copied(task, start, widths) if start else [start_of_fit(width, schedule.rank, generator) for width in widths]
+        modules = _copied(task, start, widths) if start else _started(widths, schedule, generator)
         kept, watched = (rows.tolist() for rows in split_held_out(len(inputs), schedule, generator_for(seed, task, "held-out")))
         fit = _TaskFit(merged, inputs, targets, modules, trained, schedule, kept, watched, generator, precision)
         *blocks[task], final[task] = fit.run(progress)
     return Surgery(final, blocks)
+
+
+def _started(widths: Sequence[int], schedule: Schedule, generator: torch.Generator) -> list[Correction]:
+    return [start_of_fit(width, schedule.rank, generator, schedule.activation, shift=schedule.shift) for width in widths]
 
 
 def _copied(task: str, start: Surgery, widths: Sequence[int]) -> list[Correction]:
@@ -138,7 +145,7 @@ class _TaskFit:
             rows = torch.tensor([places[place] for place in within])
             with in_precision(self.precision):
                 sites = mean_tokens(self.merged, batch, self.modules)
-            errors = [(site - target[rows]).abs().mean() for site, target in zip(sites, self.targets, strict=True)]
+            errors = [self.schedule.cost(site - target[rows]).mean() for site, target in zip(sites, self.targets, strict=True)]
             yield len(within) / len(places), torch.stack(errors).sum()
 
 

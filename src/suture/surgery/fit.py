@@ -11,7 +11,8 @@ from torch import Tensor
 
 from suture.errors import SutureWarning
 from suture.randomness import generator_for, shuffled_rows
-from suture.surgery.module import Correction, Surgery, operate, start_of_fit
+from suture.surgery.closed_form import ClosedForm, fit_closed_form
+from suture.surgery.module import Activation, Correction, Surgery, operate, start_of_fit
 from suture.surgery.pairs import Pair, check_pairs
 from suture.surgery.resuming import State, identity_of, read_state, write_state
 from suture.surgery.schedule import Schedule, split_held_out
@@ -37,13 +38,16 @@ def fit_surgery(
 ) -> Surgery:
     """Return the modules that bring the merged representations to the experts': min Σ_t (1/|B|k) ‖Ẑ_merged − Z_expert‖₁.
 
+    So it is in the paper, with Ẑ = Z − ReLU(Z W_downᵀ) W_upᵀ. The schedule may ask for another: no ReLU, a shift b that is added to Ẑ,
+    the squared L2 norm in place of L1, or the closed form (:mod:`suture.surgery.closed_form`) to start from in place of the identity.
+
     ``calibration`` maps each task to its representations under the merged backbone and under the expert, row by row of the same
     unlabelled inputs. A seed fixes start, batches and held-out samples of each task by its name: what other tasks are fitted beside
     it does not change a task's module (but for rounding, and but for stale momentum). ``progress`` counts steps; those that an early
     stop saves count as done.
 
     With ``schedule.held_out`` each task's module is that of the look at which its held-out loss was least, the first look being at
-    the identity. Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out.
+    the start. Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out.
 
     A module that diverges is the identity in the result, with a :class:`SutureWarning`.
 
@@ -95,12 +99,23 @@ def fit_surgery(
 
 def _finite(surgery: Surgery) -> Surgery:
     """Return a surgery in which a task's module that diverged is the identity, and say so."""
-    lost = [task for task, module in surgery.final.items() if not bool(module.down.isfinite().all() and module.up.isfinite().all())]
+    lost = [task for task, module in surgery.final.items() if not all(bool(part.isfinite().all()) for part in _parts_of(module))]
     if not lost:
         return surgery
     warnings.warn(f"the fit of surgery diverged, so nothing is done for: {', '.join(lost)}", SutureWarning, stacklevel=3)
-    nothing = {task: Correction(torch.zeros_like(module.down), torch.zeros_like(module.up)) for task, module in surgery.final.items()}
-    return Surgery({task: nothing[task] if task in lost else module for task, module in surgery.final.items()})
+    final = dict(surgery.final)
+    for task in lost:
+        final[task] = _module([torch.zeros_like(part) for part in _parts_of(final[task])], final[task].activation)
+    return Surgery(final)
+
+
+def _parts_of(module: Correction) -> list[Tensor]:
+    return [part for part in (module.down, module.up, module.shift) if part is not None]
+
+
+def _module(parts: Sequence[Tensor], activation: Activation) -> Correction:
+    """Return the module of two matrices and, if there is one, a shift; it shares memory with them."""
+    return Correction(parts[0], parts[1], parts[2].flatten() if len(parts) > 2 else None, activation)
 
 
 @dataclass(frozen=True)
@@ -123,32 +138,38 @@ class _Fit:
     def of(cls, calibration: Mapping[str, Pair], schedule: Schedule, seed: int) -> tuple["_Fit", State]:
         """Return it with the start of the fit."""
         width, generators = check_pairs(calibration), [generator_for(seed, task) for task in calibration]
-        starts = [start_of_fit(width, schedule.rank, own) for own in generators]
-        state = State.of(torch.stack([start.down for start in starts]), torch.stack([start.up for start in starts]))
+        starts = [start_of_fit(width, schedule.rank, own, schedule.activation, shift=schedule.shift) for own in generators]
         parts = [split_held_out(len(pair[0]), schedule, generator_for(seed, task, "held-out")) for task, pair in calibration.items()]
         pairs = zip(calibration.values(), parts, strict=True)
         chosen = [[(merged[rows].float(), expert[rows].float()) for rows in part] for (merged, expert), part in pairs]
         train, held = zip(*chosen, strict=True)
+        if schedule.start == "closed_form":
+            starts = [_solved(pair, start) for pair, start in zip(train, starts, strict=True)]
         merged, expert = (torch.cat([*(pair[side] for pair in train), torch.zeros(1, width)]) for side in (0, 1))
         sizes = [len(pair[0]) for pair in train]
-        batches = _batches(sizes, schedule, generators)
-        return cls(tuple(calibration), schedule, merged, expert, batches, held, [schedule.iterations_for(size) for size in sizes]), state
+        batches, ends = _batches(sizes, schedule, generators), [schedule.iterations_for(size) for size in sizes]
+        return cls(tuple(calibration), schedule, merged, expert, batches, held, ends), State.of(starts)
 
     def surgery(self, state: State) -> Surgery:
         """Return a copy of the modules as they are."""
-        modules = zip(self.tasks, state.down.clone(), state.up.clone(), strict=True)
-        return Surgery({task: Correction(down, up) for task, down, up in modules})
+        return Surgery(dict(zip(self.tasks, self.modules([part.clone() for part in state.parts]), strict=True)))
+
+    def modules(self, parts: Sequence[Tensor]) -> list[Correction]:
+        """Return every task's module; they share memory with the parts."""
+        return [_module(own, self.schedule.activation) for own in zip(*parts, strict=True)]
 
     def look(self, state: State, iteration: int, ended: Bool[Tensor, " t"]) -> None:
         """Keep the states that are the best so far on the held-out samples; end what has not gained for long, with its best state."""
         # Task by task, as the rounding of a stacked product may depend on its size, and with it which state is the best.
-        loss = [float((operate(z, *module) - own).abs().mean()) for *module, (z, own) in zip(state.down, state.up, self.held, strict=True)]
-        losses = torch.tensor(loss, dtype=torch.float64)
+        looked_at = zip(self.modules(state.parts), self.held, strict=True)
+        losses = torch.tensor([float(self.schedule.cost(module(z) - own).mean()) for module, (z, own) in looked_at], dtype=torch.float64)
         better = losses < state.best_loss  # of an ended task they are equal
         state.best_loss[better], state.best_at[better] = losses[better], iteration
-        state.best_down[better], state.best_up[better] = state.down[better], state.up[better]
+        for best, part in zip(state.best, state.parts, strict=True):
+            best[better] = part[better]
         done = state.running & (ended | (iteration - state.best_at >= self.schedule.patience))
-        state.down[done], state.up[done] = state.best_down[done], state.best_up[done]
+        for best, part in zip(state.best, state.parts, strict=True):
+            part[done] = best[done]
         state.running &= ~done
 
     def iterate(self, state: State, batches: Int[Tensor, "s t b"], *, first: bool) -> None:
@@ -156,34 +177,38 @@ class _Fit:
         if not self.schedule.stale_momentum:
             for rows in batches:
                 # Adam is blind to a task's share of the sum: each task takes the steps it would take alone.
-                _adam_step(state, self.gradients(rows, state.down, state.up), self.schedule)
+                _adam_step(state, self.gradients(rows, state.parts), self.schedule)
             return
         for place, own in enumerate(batches.unbind(1)):
             # A module that has had no gradient yet is none of Adam's business: its count of steps begins with its own first.
             begun = slice(place + 1) if first else slice(None)
             for rows in own:
-                padded = torch.zeros_like(state.down), torch.zeros_like(state.up)
-                for whole, part in zip(padded, self.gradients(rows, state.down[place], state.up[place]), strict=True):
+                padded = [torch.zeros_like(part) for part in state.parts]
+                for whole, part in zip(padded, self.gradients(rows, [part[place] for part in state.parts]), strict=True):
                     whole[place] = part
                 _adam_step(state, padded, self.schedule, begun)
 
-    def gradients(
-        self, rows: Int[Tensor, "*t b"], down: Float[Tensor, "*t r k"], up: Float[Tensor, "*t k r"]
-    ) -> tuple[Float[Tensor, "*t r k"], Float[Tensor, "*t k r"]]:
-        """Return those of the mean L1 loss over each task's batch."""
-        parts = down.detach().requires_grad_(), up.detach().requires_grad_()
-        error = operate(self.merged[rows], *parts) - self.expert[rows]
-        numbers = (rows >= 0).sum(-1).clamp(min=1) * error.shape[-1]
-        by_down, by_up = torch.autograd.grad((error.abs().sum(dim=(-2, -1)) / numbers).sum(), parts)
-        return by_down.contiguous(), by_up.contiguous()  # they come transposed, which is slow to go through
+    def gradients(self, rows: Int[Tensor, "*t b"], parts: Sequence[Float[Tensor, "*t _ _"]]) -> list[Float[Tensor, "*t _ _"]]:
+        """Return those of the mean loss over each task's batch, by each part."""
+        down, up, *shift = parts = [part.detach().requires_grad_() for part in parts]
+        error = operate(self.merged[rows], down, up, self.schedule.activation) - self.expert[rows]
+        real = rows >= 0
+        if shift:
+            error = error + shift[0] * real[..., None]  # a row of zeros is still to add nothing
+        numbers = real.sum(-1).clamp(min=1) * error.shape[-1]
+        found = torch.autograd.grad((self.schedule.cost(error).sum(dim=(-2, -1)) / numbers).sum(), parts)
+        return [each.contiguous() for each in found]  # they come transposed, which is slow to go through
 
 
-def _adam_step(
-    state: State,
-    gradients: tuple[Float[Tensor, "t r k"], Float[Tensor, "t k r"]],
-    schedule: Schedule,
-    begun: slice = slice(None),
-) -> None:
+def _solved(pair: Pair, start: Correction) -> Correction:
+    """Return the closed form of some samples; where it does with a lower rank, the rest is as at the usual start."""
+    found = fit_closed_form({"": pair}, ClosedForm(min(start.rank, start.width))).final[""]
+    down, up = start.down.clone(), start.up.clone()
+    down[: found.rank], up[:, : found.rank] = found.down, found.up
+    return Correction(down, up, found.shift, start.activation)
+
+
+def _adam_step(state: State, gradients: Sequence[Float[Tensor, "t _ _"]], schedule: Schedule, begun: slice = slice(None)) -> None:
     """Take a step of Adam (Kingma & Ba, 2015) in place, for all modules that have begun; those that have ended stay where they are.
 
     It is torch's, bit for bit, but counts the steps of every module by itself, and leaves its state in the open.
@@ -196,8 +221,7 @@ def _adam_step(
         for count, runs in zip(counts, running, strict=True)
     ]
     rate, root = (torch.tensor(values)[:, None, None] for values in (rates, [(1 - second**count) ** 0.5 for count in counts]))
-    moments = (state.down, state.down_mean, state.down_square), (state.up, state.up_mean, state.up_square)
-    for gradient, tensors in zip(gradients, moments, strict=True):
+    for gradient, tensors in zip(gradients, state.moments, strict=True):
         own, (value, mean, square) = gradient[begun], (tensor[begun] for tensor in tensors)
         mean.lerp_(own, 1 - first)
         square.mul_(second).addcmul_(own, own, value=1 - second)

@@ -136,8 +136,8 @@ def operate(
     return z - (torch.relu(hidden) if activation == "relu" else hidden) @ up.mT
 
 
-def start_of_fit(width: int, rank: int, generator: torch.Generator) -> Correction:
+def start_of_fit(width: int, rank: int, generator: torch.Generator, activation: Activation = "relu", *, shift: bool = False) -> Correction:
     """Return the start of a fit: W_down Kaiming-uniform with a = √5, that is U(−1/√k, 1/√k); W_up zero, so it is the identity."""
     bound = 1 / math.sqrt(width)
     down = torch.empty(rank, width).uniform_(-bound, bound, generator=generator)
-    return Correction(down, torch.zeros(width, rank))
+    return Correction(down, torch.zeros(width, rank), torch.zeros(width) if shift else None, activation)

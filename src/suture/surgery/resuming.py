@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from suture.checkpoints import TensorSpec, staged_file, write_safetensors
 from suture.errors import CorruptCheckpoint, OutputExists
+from suture.surgery.module import Correction
 from suture.surgery.schedule import Schedule
 
 KIND = "fit of surgery"
@@ -25,39 +26,70 @@ class State:
 
     down: Float[Tensor, "t r k"]
     up: Float[Tensor, "t k r"]
+    shift: Float[Tensor, "t s k"]
+    """A row for each, or none where no shift is trained."""
     down_mean: Float[Tensor, "t r k"]
     """Adam's means of the gradients, and of their squares."""
     down_square: Float[Tensor, "t r k"]
     up_mean: Float[Tensor, "t k r"]
     up_square: Float[Tensor, "t k r"]
+    shift_mean: Float[Tensor, "t s k"]
+    shift_square: Float[Tensor, "t s k"]
     steps: Int64[Tensor, " t"]
     """Steps of Adam so far."""
     running: Bool[Tensor, " t"]
     """Which tasks have not ended; the modules of the others are the result."""
     best_down: Float[Tensor, "t r k"]
     best_up: Float[Tensor, "t k r"]
+    best_shift: Float[Tensor, "t s k"]
     best_loss: Float64[Tensor, " t"]
     best_at: Int64[Tensor, " t"]
     """The iterations that came before the best state."""
 
     @classmethod
-    def of(cls, down: Float[Tensor, "t r k"], up: Float[Tensor, "t k r"]) -> "State":
-        """Return the start of a fit."""
-        tasks = len(down)
+    def of(cls, starts: Sequence[Correction]) -> "State":
+        """Return the start of a fit of every task's module; shifts are trained where all have one."""
+        down, up = torch.stack([each.down for each in starts]), torch.stack([each.up for each in starts])
+        shifts = [each.shift[None] for each in starts if each.shift is not None]
+        shift = torch.stack(shifts) if shifts else torch.zeros(len(starts), 0, down.shape[-1])
         return cls(
             down,
             up,
+            shift,
             down_mean=torch.zeros_like(down),
             down_square=torch.zeros_like(down),
             up_mean=torch.zeros_like(up),
             up_square=torch.zeros_like(up),
-            steps=torch.zeros(tasks, dtype=torch.int64),
-            running=torch.ones(tasks, dtype=torch.bool),
+            shift_mean=torch.zeros_like(shift),
+            shift_square=torch.zeros_like(shift),
+            steps=torch.zeros(len(starts), dtype=torch.int64),
+            running=torch.ones(len(starts), dtype=torch.bool),
             best_down=down.clone(),
             best_up=up.clone(),
-            best_loss=torch.full((tasks,), torch.inf, dtype=torch.float64),
-            best_at=torch.zeros(tasks, dtype=torch.int64),
+            best_shift=shift.clone(),
+            best_loss=torch.full((len(starts),), torch.inf, dtype=torch.float64),
+            best_at=torch.zeros(len(starts), dtype=torch.int64),
         )
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of what is trained."""
+        return ["down", "up", "shift"] if self.shift.numel() else ["down", "up"]
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """What is trained: stacks of matrices, or of rows."""
+        return [getattr(self, name) for name in self.trained]
+
+    @property
+    def best(self) -> list[Tensor]:
+        """The best of each part so far."""
+        return [getattr(self, f"best_{name}") for name in self.trained]
+
+    @property
+    def moments(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Each part with Adam's two means."""
+        return [(getattr(self, name), getattr(self, f"{name}_mean"), getattr(self, f"{name}_square")) for name in self.trained]
 
 
 def identity_of(calibration: Mapping[str, tuple[Tensor, Tensor]], schedule: Schedule, seed: int) -> str:

@@ -2,12 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from suture.errors import InvalidHyperparameter
+from suture.surgery.module import Activation
+
+Loss = Literal["l1", "l2"]
+Start = Literal["zero", "closed_form"]
 
 LEAST_HELD_OUT, MOST_HELD_OUT = 8, 512
 """Fewer samples say too little to be worth taking from the training; more tell nothing new, but take time at every look."""
@@ -46,6 +51,14 @@ class Schedule:
     """Iterations without a gain on the held-out samples after which a task stops."""
     one_pass: bool = False
     """Whether the samples are a stream, in the order of the rows: each is met once, and ``iterations`` says nothing."""
+    activation: Activation = "relu"
+    """What stands between the two matrices; the papers' is ReLU."""
+    loss: Loss = "l1"
+    """The mean absolute error of the papers, or the mean squared one."""
+    shift: bool = False
+    """Whether a vector b is trained too, which is added at the end and starts at zero; the papers have none."""
+    start: Start = "zero"
+    """The papers', where W_up is zero, so it is the identity; or the closed form of the samples that are trained on."""
 
     def __post_init__(self) -> None:
         for name in ("rank", "iterations", "steps_per_iteration", "batch_size", "look_every", "patience"):
@@ -56,12 +69,25 @@ class Schedule:
         for name, values in (("betas", self.betas), ("held_out", (self.held_out,))):
             if not all(0 <= value < 1 for value in values):
                 raise InvalidHyperparameter(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}")
+        for name, kinds in (("activation", Activation), ("loss", Loss), ("start", Start)):
+            if getattr(self, name) not in get_args(kinds):
+                raise InvalidHyperparameter(f"{name} must be {' or '.join(get_args(kinds))}, not {getattr(self, name)!r}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise for options that do not go together."""
         if self.one_pass and (self.steps_per_iteration > 1 or self.held_out):
             raise InvalidHyperparameter("one_pass takes every sample once: it goes with one step per iteration and nothing held_out")
         if self.decay and (self.one_pass or self.stale_momentum):
             raise InvalidHyperparameter("decay needs the number of a task's own steps: no one_pass, no stale_momentum")
         if self.stale_momentum and (self.one_pass or self.held_out):
             raise InvalidHyperparameter("stale_momentum ties the tasks together, so none can end by itself: no one_pass, nothing held_out")
+        if self.start == "closed_form" and (self.activation != "none" or not self.shift):
+            raise InvalidHyperparameter(
+                "a closed form to start from has no ReLU but a shift: it goes with activation='none' and shift=True"
+            )
+        if self.start == "closed_form" and self.one_pass:
+            raise InvalidHyperparameter("a stream cannot start from the closed form of samples that are still to come: no one_pass")
 
     @classmethod
     def reference(cls, rank: int = 16, *, stale_momentum: bool = False) -> "Schedule":
@@ -110,6 +136,14 @@ class Schedule:
         0.5
         """
         return (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2 if self.decay else 1.0
+
+    def cost(self, error: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
+        """Return what each number of an error adds to the loss, which is their mean.
+
+        >>> Schedule(loss="l2").cost(torch.tensor([-3.0, 1.0]))
+        tensor([9., 1.])
+        """
+        return error.abs() if self.loss == "l1" else error.square()
 
     def iterations_for(self, samples: int) -> int:
         """Return the most iterations that a task of so many samples takes."""
