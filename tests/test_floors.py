@@ -31,7 +31,7 @@ SAME_FLOOR = {("representation", "backbones"), ("inputs", "errors")}
 # The entry points see everything: they only re-export, or start the command line.
 ENTRIES = {"__init__", "__main__"}
 # Used before a command is chosen; nothing heavy may be imported at their top level.
-LIGHT = {"__init__.py", "__main__.py", "errors.py", "types.py", "cli/__init__.py", "cli/app.py", "cli/console.py", "cli/ship.py"}
+LIGHT = {"__init__.py", "__main__.py", "errors.py", "types.py", "cli/__init__.py", "cli/app.py", "cli/console.py", "cli/paper.py", "cli/ship.py"}
 HEAVY = {"torch", "transformers", "numpy", "sklearn", "matplotlib", "pydantic", "safetensors"}
 
 

@@ -65,34 +65,6 @@ def demo(
     _run_and_show(read_recipe(file), out, replace=replace)
 
 
-@app.command()
-def paper(
-    suite: Annotated[Literal["clip8"], typer.Option("--suite", help="The papers' own: CLIP on eight image tasks.")] = "clip8",
-    arch: Annotated[str, typer.Option("--arch", help="ViT-B-32, ViT-B-16 or ViT-L-14.")] = "ViT-B-32",
-    out: Out = Path("out/clip8"),
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="METHOD", help="One of the papers' methods in place of all; may be repeated.")
-    ] = None,
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Learn from training images, not from those of the test as the papers do.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch what is needed without asking.")] = False,
-    replace: Replace = False,
-) -> None:
-    """Repeat the papers' experiment with models and data of the hub: what is fetched, its size and its licence are shown first."""
-    from suture.experiment import paper_base, paper_recipe
-    from suture.report.tables import fetched_table
-    from suture.tasks.suites.clip8 import sources
-
-    paper_recipe(arch, "base", only or [], held_out=held_out)  # what cannot run is refused before anything is asked
-    console.show_tables([fetched_table(sources(arch).fetched)])
-    console.show_notes([f"{suite}: fetched into Hugging Face's cache (HF_HUB_CACHE), and never twice; HF_HUB_OFFLINE=1 fetches nothing."])
-    if not yes:
-        typer.confirm("Go on?", abort=True)
-    base = paper_base(arch, console.progress_stage)
-    _run_and_show(paper_recipe(arch, base, only or [], held_out=held_out), out, replace=replace)
-
-
 @app.command(name="recipe")
 def show_template() -> None:
     """Print a commented recipe for experts of your own, to start from."""

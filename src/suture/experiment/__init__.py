@@ -1,6 +1,5 @@
 """Floor 6: recipes, and the experiments that they describe."""
 
-from suture.experiment.paper import paper_base, paper_recipe
 from suture.experiment.recipe import Recipe, read_recipe, template_file, within_budget
 from suture.experiment.runner import Outcome, run
 from suture.experiment.shipping import add_task, build, recipe_of, remove_task
@@ -17,8 +16,6 @@ __all__ = [
     "merge_only",
     "operate_on_features",
     "operate_only",
-    "paper_base",
-    "paper_recipe",
     "read_recipe",
     "recipe_of",
     "remove_task",

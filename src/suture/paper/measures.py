@@ -14,7 +14,6 @@ from suture import __version__
 from suture.checkpoints import staged_file
 from suture.engine import Step
 from suture.evaluation import INDIVIDUAL, PRETRAINED
-from suture.experiment import Recipe
 from suture.experiment.pipeline import Representations
 from suture.experiment.setting import Setting
 from suture.paper.steps import Encoded, Fit, Merged, StudyStep, Trained, experts_encoded

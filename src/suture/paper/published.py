@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-
 from suture.paper.study import Study
 from suture.report.exhibits import Table
 
@@ -66,6 +65,3 @@ def published_rows(study: Study, table: str, name: str) -> list[Table]:
 
 def _architecture(study: Study) -> str:
     return study.papers.replace("-B-", "-B/").replace("-L-", "-L/")
-
-
-

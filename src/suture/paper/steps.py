@@ -48,9 +48,10 @@ class Merged(StudyStep):
 
     @cached_property
     def method(self) -> MergingMethod:
-        """The method; one that draws at random draws by the recipe's seed."""
+        """The method; one that draws at random does so by the recipe's seed, or the study's first if it learns."""
         (method,), (seed,) = self.recipe.merges, self.study.seeds[:1] if self.learns else self.recipe.seeds
-        return replace(method, **{SEED: seed}) if hasattr(method, SEED) else method
+        drawn: MergingMethod = replace(method, **{SEED: seed}) if hasattr(method, SEED) else method
+        return drawn
 
     @property
     def learns(self) -> bool:

@@ -112,24 +112,21 @@ class Study:
         return {name: own for name, own in procedures.items() if self.depth or own["procedure"] not in DEEPER}
 
 
-def study_of(
-    recipe: Recipe, *, quick: bool = False, papers: str = "", settings: Mapping[str, Mapping[str, Any]] | None = None
-) -> Study:
+def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings: Mapping[str, Mapping[str, Any]] | None = None) -> Study:
     """Return the study of a recipe's experts and data; ``quick`` shortens what is looked at and what learns by gradient.
 
     Raises what :func:`suture.experiment.setting.prepare` raises.
     """
-    pool, samples = recipe.calibration.pool or 448, recipe.calibration.samples or 256
     content = {key: value for key, value in recipe.model_dump(mode="json").items() if key in BROUGHT and value is not None}
     if quick:
-        content["test_samples"], pool, samples = min(recipe.test_samples or QUICK_TEST, QUICK_TEST), QUICK_POOL, QUICK_SAMPLES
-    else:
-        content.pop("test_samples", None) if recipe.suite else None
-    first = Recipe.model_validate({**content, "merges": ["weight_averaging"], "calibration": {"pool": pool}})
+        content["test_samples"] = min(recipe.test_samples or QUICK_TEST, QUICK_TEST)
+    elif recipe.suite:
+        content.pop("test_samples", None)  # what keeps a demonstration short
+    first = Recipe.model_validate({**content, "merges": ["weight_averaging"], "calibration": {"pool": recipe.calibration.pool}})
     setting = opened(first)
-    there = min(len(task.split("calibration")) for task in setting.tasks if "calibration" in task.splits)
-    pool = min(pool, there)
-    size = min(recipe.calibration.size(pool) if not isinstance(samples, int) else samples, pool)
+    pool = min(len(task.split("calibration")) for task in setting.tasks)
+    pool = min(pool, QUICK_POOL) if quick else pool
+    size = min(recipe.calibration.size(pool), pool, QUICK_SAMPLES if quick else pool)
     return Study(
         name=setting.name,
         family=setting.family,
@@ -150,6 +147,7 @@ def study_of(
 
 
 QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 100, 96, 64
+"""Test samples of a task, calibration samples, and how many of these are drawn."""
 
 
 def opened(recipe: Recipe) -> Setting:

@@ -147,6 +147,18 @@ def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":
     return table
 
 
+def items_table(items: Mapping[str, str]) -> "Table":
+    """Return names and what is behind them, for a terminal."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("item", no_wrap=True)
+    table.add_column("what it shows", overflow="fold")
+    for name, title in items.items():
+        table.add_row(name, title)
+    return table
+
+
 def facts_table(facts: Facts, before: Facts | None = None) -> "Table":
     """Return what a saved model's card measures, for a terminal: a row per task; what the model did ``before`` beside it."""
     from rich.table import Table

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from suture.evaluation import AVERAGE
 from suture.experiment.calibration import Mode
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, operated, plain
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, operated, plain, series_of
 from suture.paper.measures import Measure
 from suture.paper.merges import FOUR, MERGES, Merge
 from suture.paper.study import MODES, Study
-from suture.report.exhibits import AnyExhibit, Bars, Series, Table
+from suture.report.exhibits import AnyExhibit, Bars, Table
 
 PROCEDURES = {
     "surgery, rank 16": {"procedure": SURGERY, "rank": 16},
@@ -61,7 +61,7 @@ def _bars(study: Study, found: Found, merge: Merge, mode: Mode) -> Bars:
     series = []
     for label, measures in _series(study, merge, mode).items():
         spreads = [found.spread(measures, "bias_mean_abs", task) for task in tasks]
-        series.append(Series(label=label, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads]))
+        series.append(series_of(label, spreads))
     place = FOUR.index(merge) + 1
     return Bars(
         name=f"bias-{place}-{merge.method['method']}-{mode}",

@@ -28,9 +28,7 @@ def _all(study: Study) -> dict[str, list[tuple[str, ...]]]:
 def _measures(study: Study, only: Sequence[str]) -> dict[str, list[Measure]]:
     """Return the measurements of one combination, by what was done."""
     chosen = None if len(only) == len(study.tasks) else list(only)
-    own = {
-        label: operated(study, MERGE, procedure, seeds=study.seeds[:1], only=chosen) for label, procedure in PROCEDURES.items()
-    }
+    own = {label: operated(study, MERGE, procedure, seeds=study.seeds[:1], only=chosen) for label, procedure in PROCEDURES.items()}
     return {"merged": plain(study, MERGE, only=chosen), **own}
 
 

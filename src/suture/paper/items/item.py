@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from suture.evaluation import AVERAGE, INDIVIDUAL
+from suture.evaluation import AVERAGE, INDIVIDUAL, Spread
 from suture.experiment.calibration import Mode
 from suture.paper.found import Found
 from suture.paper.measures import Baseline, Measure, Operated, Plain
@@ -77,15 +77,14 @@ def accuracy_table(found: Found, name: str, title: str, header: Sequence[str], r
     return Table(name=name, title=title, header=[*header, *tasks], rows=lines, notes=list(notes))
 
 
-def curves(
-    found: Found, rows: Mapping[str, Sequence[Sequence[Measure]]], metric: str = "accuracy", scale: float = 100.0
-) -> list[Series]:
+def series_of(label: str, spreads: Sequence[Spread]) -> Series:
+    """Return values over seeds as a series."""
+    return Series(label=label, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads])
+
+
+def curves(found: Found, rows: Mapping[str, Sequence[Sequence[Measure]]], metric: str = "accuracy", scale: float = 100.0) -> list[Series]:
     """Return a curve per label, of the average over tasks, through one list of measurements for every place."""
-    found_of = {label: [found.spread(each, metric, scale=scale) for each in places] for label, places in rows.items()}
-    return [
-        Series(label=label, mean=[spread.mean for spread in spreads], deviation=[spread.deviation for spread in spreads])
-        for label, spreads in found_of.items()
-    ]
+    return [series_of(label, [found.spread(each, metric, scale=scale) for each in places]) for label, places in rows.items()]
 
 
 def level(found: Found, label: str, measures: Sequence[Measure], places: int) -> Series:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from suture.engine import Step
@@ -10,13 +11,13 @@ from suture.experiment import pipeline
 from suture.experiment.calibration import Mode
 from suture.experiment.surgery_procedures import PaperSurgery
 from suture.paper.found import Found
-from suture.paper.items.item import SURGERY, Item, baseline, level, procedure_of
+from suture.paper.items.item import SURGERY, Item, baseline, level, procedure_of, series_of
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import FOUR, Merge
 from suture.paper.steps import Encoded, experts_encoded
 from suture.paper.study import MODES, Study
-from suture.representation import representation_bias
 from suture.report.exhibits import AnyExhibit, Lines, Series, Table
+from suture.representation import representation_bias
 from suture.surgery import Surgery, fit_surgery
 
 EVERY = 20
@@ -88,7 +89,7 @@ class Iterations(Item):
                 looks = [found[trace]["looks"] for trace in _traces(study, merge, mode)]
                 places = [look["iteration"] for look in looks[0]]
                 spreads = [Spread.of([_average(own[place]) for own in looks]) for place in range(len(places))]
-                series.append(Series(label=merge.name, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads]))
+                series.append(series_of(merge.name, spreads))
                 rows.append([merge.name, mode, *(f"{spreads[places.index(place)]:.1f}" for place in _shown(places))])
             series.append(level(found, "individual experts", baseline(study), len(places)))
             figures.append(_figure(study, self.title, mode, places, series))
@@ -104,7 +105,7 @@ def _traces(study: Study, merge: Merge, mode: Mode) -> list[Measure]:
 
 def _average(look: dict[str, Any]) -> float:
     tasks = look["tasks"].values()
-    return 100 * sum(own["accuracy"] for own in tasks) / len(tasks)
+    return 100 * fmean(own["accuracy"] for own in tasks)
 
 
 def _shown(places: Sequence[int]) -> list[int]:

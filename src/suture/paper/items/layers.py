@@ -88,7 +88,10 @@ class Layers(Item):
         """Return the table, and bars for every merge; nothing for a backbone without blocks."""
         if not study.depth:
             return []
-        notes = [*study.told, f"Mean |Δ| of the mean token behind every block, and of z; {SAMPLES} test samples a task; held-out, first seed."]
+        notes = [
+            *study.told,
+            f"Mean |Δ| of the mean token behind every block, and of z; {SAMPLES} test samples a task. Held-out; one seed.",
+        ]
         rows, bars, groups = [], list[AnyExhibit](), list[str]()
         for place, merge in enumerate(FOUR, 1):
             series = []

@@ -1,11 +1,11 @@
 """SurgeryV2's question (Yang et al., 2024, arXiv 2410.14389): is it depth, or only more parameters? Both at the same size."""
 
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain, series_of
 from suture.paper.measures import Measure
 from suture.paper.merges import THREE, Merge
 from suture.paper.study import DEEPER, Study
-from suture.report.exhibits import AnyExhibit, Lines, Series, Table
+from suture.report.exhibits import AnyExhibit, Lines, Table
 
 BUDGETS = ("0.1%", "0.2%", "0.5%")
 NAMES = {SURGERY: "surgery", CLOSED: "closed form", DEEP: "deep closed form"}
@@ -61,7 +61,7 @@ def _figure(study: Study, found: Found, merge: Merge, notes: list[str]) -> Lines
     series = []
     for name, told in _names(study).items():
         spreads = [found.spread(_measures(study, merge, name, budget), "accuracy", scale=100.0) for budget in BUDGETS]
-        series.append(Series(label=told, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads]))
+        series.append(series_of(told, spreads))
     return Lines(
         name=f"matched-{merge.method['method']}",
         title=f"At the same number of parameters: {merge.name}",

@@ -84,7 +84,10 @@ class Tsne(Item):
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the planes."""
-        notes = [study.told[0], f"The first {SAMPLES} test samples of every task; surgery held-out, rank 16, first seed; scikit-learn's t-SNE."]
+        notes = [
+            study.told[0],
+            f"The first {SAMPLES} test samples of every task; surgery held-out, rank 16; scikit-learn's t-SNE.",
+        ]
         return [
             Plane(
                 name=f"tsne-{place}-{merge.method['method']}",

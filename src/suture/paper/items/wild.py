@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, of_all, operated, plain
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, of_all, operated, plain, series_of
 from suture.paper.measures import Measure
 from suture.paper.merges import THREE
 from suture.paper.study import Study
-from suture.report.exhibits import AnyExhibit, Lines, Series
+from suture.report.exhibits import AnyExhibit, Lines
 
 PROCEDURES = {
     "surgery": {"procedure": SURGERY, "rank": 16},
@@ -68,7 +68,10 @@ class Robustness(Item):
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table, and a figure for every merge."""
-        notes = [*study.told, "Damaged: that share of a text's characters, or of an image's pixels. Held-out. Deep closed form: first seed."]
+        notes = [
+            *study.told,
+            "Damaged: that share of a text's characters, or an image's pixels. Held-out. Deep closed form: first seed.",
+        ]
         rows = [*_rows(study, self._sources()), Row(("individual experts", "", ""), baseline(study))]
         table = accuracy_table(found, self.name, self.title, ["merge", "surgery", "inputs"], rows, notes)
         return [table, *(self._figure(study, found, place, notes) for place in range(len(THREE)))]
@@ -78,7 +81,7 @@ class Robustness(Item):
         for label in study.possible(PROCEDURES):
             own = [row for row in _rows(study, self._sources()) if row.told[:2] == (merge.name, label)]
             spreads = [found.spread(row.measures, "accuracy", scale=100.0) for row in own]
-            series.append(Series(label=label, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads]))
+            series.append(series_of(label, spreads))
         return Lines(
             name=f"robustness-{merge.method['method']}",
             title=f"Damaged calibration data: {merge.name}",
