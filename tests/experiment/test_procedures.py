@@ -10,14 +10,14 @@ import yaml
 
 import suture
 from suture.backbones import TextBackbone
-from suture.errors import InvalidRecipe
+from suture.errors import InvalidHyperparameter, InvalidRecipe
 from suture.evaluation import Model, Results
 from suture.experiment import Recipe, measure_only, read_recipe, run
 from suture.experiment.procedure import Patient
 from suture.experiment.residual_procedures import ResidualSurgeryProcedure
 from suture.experiment.surgery_procedures import DeepClosedFormSurgery, DeepSurgery, PaperSurgery
 from suture.representation import encode, representation_bias
-from suture.surgery import Schedule, read_origin
+from suture.surgery import Schedule, Surgery, read_origin
 
 GOOD = {"suite": "nlp8", "merges": ["weight_averaging"]}
 ALL = [
@@ -54,7 +54,7 @@ def test_one_or_several_named_or_not(recipe_file: Path) -> None:
 def test_a_recipe_that_is_written_reads_the_same(recipe_file: Path) -> None:
     others = {"activation": "none", "loss": "l2", "shift": True}
     kinds = [{"name": "linear", "start": "closed_form", **others}, {"procedure": "surgery_v2", "name": "linear v2", **others}]
-    recipe = read_recipe(edit(recipe_file, surgery=[*ALL, *kinds]))
+    recipe = read_recipe(edit(recipe_file, surgery=[*ALL, *kinds, {"procedure": "surgery_v2", "layers": [0, 1]}]))
     written = yaml.safe_dump(recipe.model_dump(mode="json"))
     recipe_file.write_text(written)
     assert read_recipe(recipe_file) == recipe
@@ -84,6 +84,25 @@ def test_other_modules_and_losses_than_the_papers() -> None:
     assert deep.told() == "rank 16 after every block, 1000 steps, no activation, squared error, a shift"
 
 
+def test_some_layers_only(recipe_file: Path, bert: Path, experts: dict[str, Path]) -> None:
+    surgery = [{"procedure": name, "layers": [1]} for name in ("deep_closed_form", "surgery_v2")]
+    deep, gradient = read_recipe(edit(recipe_file, surgery=surgery)).surgery
+    assert isinstance(deep, DeepClosedFormSurgery)
+    assert isinstance(gradient, DeepSurgery)
+    assert deep.told() == "rank 16, in closed form after block 1"
+    assert gradient.told() == "rank 16 after block 1, 1000 steps"
+    subject = replace(patient(bert, experts), inputs={"pets": ["a cat is very so", "it is not a dog", "the dog"] * 4})
+    for each in (deep.model_copy(update={"rank": 3, "refine": 2}), gradient.model_copy(update={"rank": 3, "steps": 2})):
+        operation, (fixed, more) = each.fit(subject, 0, lambda _: None), each.cost(subject)
+        assert isinstance(operation, Surgery)
+        assert (fixed, more) == (32 if each.procedure == "deep_closed_form" else 0, 64)
+        assert next(correction.rank for _, correction in operation.sites("pets")) == 0
+        assert 0 < operation.parameters("pets") <= fixed + 3 * more
+    for each in (deep, gradient):
+        with pytest.raises(InvalidHyperparameter, match="numbers of blocks, 0 to 1; not 2"):
+            each.model_copy(update={"layers": [2], "budget": 0.5}).within(subject)
+
+
 @pytest.mark.parametrize(
     ("surgery", "message"),
     [
@@ -95,6 +114,9 @@ def test_other_modules_and_losses_than_the_papers() -> None:
         ({"shift": "so so"}, r"'surgery.0.shift'"),
         ({"start": "closed_form"}, "'start: closed_form' goes with 'activation: none' and 'shift: true'"),
         ({"procedure": "surgery_v2", "start": "closed_form"}, "unknown key 'surgery.0.start'"),
+        ({"procedure": "surgery_v2", "layers": [1, 1]}, r"'surgery.0.layers': expected different numbers of blocks, not 1, 1"),
+        ({"procedure": "deep_closed_form", "layers": [-1]}, r"'surgery.0.layers.0'"),
+        ({"procedure": "deep_closed_form", "layers": [True]}, r"'surgery.0.layers.0'"),
         ([], "'surgery'"),
         (3, "'surgery.0'"),
     ],

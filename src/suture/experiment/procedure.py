@@ -4,18 +4,28 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 from suture.backbones import Backbone
 from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation, Schedule
-from suture.surgery.deep import PILOT
+from suture.surgery.deep import PILOT, chosen_sites
 from suture.surgery.pairs import Pair
 from suture.types import Progress, Stage, silent
+
+
+def _different(layers: list[int]) -> list[int]:
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"expected different numbers of blocks, not {', '.join(map(str, layers))}")
+    return layers
+
+
+Layers = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], AfterValidator(_different)]
+"""Numbers of blocks, from 0."""
 
 NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Schedule.default()}
 
@@ -58,7 +68,13 @@ class Patient:
     @property
     def widths(self) -> int:
         """The widths of all places that deep surgery corrects, behind every block and at the end, together."""
-        return sum(self.merged.widths)
+        return self.widths_of(None)
+
+    def widths_of(self, layers: Sequence[int] | None) -> int:
+        """Return the widths behind some blocks and at the end, together; raises :class:`suture.errors.InvalidHyperparameter`."""
+        widths = self.merged.widths
+        chosen = chosen_sites(layers, len(widths) - 1)
+        return sum(width for width, corrected in zip(widths, chosen, strict=True) if corrected)
 
 
 class ProcedureRecipe(Strict):
@@ -108,6 +124,17 @@ class ProcedureRecipe(Strict):
 
         Raises :class:`InvalidRecipe` when that does not allow rank 1.
         """
+
+
+def places_of(layers: Sequence[int] | None) -> str:
+    """Tell behind which blocks there are corrections.
+
+    >>> places_of(None), places_of([4, 5]), places_of([])
+    ('after every block', 'after blocks 4, 5', 'at the end alone')
+    """
+    if layers is None:
+        return "after every block"
+    return f"after block{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}" if layers else "at the end alone"
 
 
 class Procedure(ProcedureRecipe):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from suture.experiment.procedure import NAMED, DeepSolved, Patient, Procedure
+from suture.experiment.procedure import NAMED, DeepSolved, Layers, Patient, Procedure, places_of
 from suture.surgery import (
     ClosedForm,
     Schedule,
@@ -121,22 +121,29 @@ class DeepClosedFormSurgery(DeepSolved):
     """Corrections after every block and at the end, solved for in forward order, and refined by gradient if asked for."""
 
     procedure: Literal["deep_closed_form"]
+    layers: Layers | None = None
+    """The numbers of the blocks that are followed by a correction, from 0; without them, all. The end always is corrected."""
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a correction with a shift at every site."""
-        return patient.widths, 2 * patient.widths
+        widths = patient.widths_of(self.layers)
+        return widths, 2 * widths
 
     def told(self) -> str:
         """Tell the rank, and the steps after it."""
-        return f"{self.size}, in closed form after every block" + (f", at most {self.refine} steps after it" if self.refine else "")
+        after = f", at most {self.refine} steps after it" if self.refine else ""
+        return f"{self.size}, in closed form {places_of(self.layers)}{after}"
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Solve, then refine."""
-        inputs, merged, expert_of = patient.inputs, patient.merged, patient.expert_of
-        solved = fit_deep_closed_form(inputs, merged, expert_of, ClosedForm(self.rank), progress=progress, allot=self.allots)
+        inputs, merged, expert_of, layers = patient.inputs, patient.merged, patient.expert_of, self.layers
+        told = ClosedForm(self.rank)
+        solved = fit_deep_closed_form(inputs, merged, expert_of, told, progress=progress, allot=self.allots, layers=layers)
         if (schedule := self.refining()) is None:
             return solved
-        return fit_deep_surgery(inputs, merged, expert_of, schedule, seed, start=solved, precision=patient.precision, progress=progress)
+        return fit_deep_surgery(
+            inputs, merged, expert_of, schedule, seed, start=solved, layers=layers, precision=patient.precision, progress=progress
+        )
 
 
 class DeepSurgery(ByGradient):
@@ -145,6 +152,8 @@ class DeepSurgery(ByGradient):
     encodes: ClassVar[bool] = False
 
     procedure: Literal["surgery_v2"]
+    layers: Layers | None = None
+    """As those of ``deep_closed_form``."""
     schedule: Literal["reference", "default"] = "reference"
     rank: int = Field(16, ge=1)
     steps: int = Field(1000, ge=1)
@@ -158,12 +167,13 @@ class DeepSurgery(ByGradient):
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a module at every site."""
-        return patient.widths if self.shift else 0, 2 * patient.widths
+        widths = patient.widths_of(self.layers)
+        return widths if self.shift else 0, 2 * widths
 
     def told(self) -> str:
         """Tell the steps."""
         most = "at most " if self.schedule == "default" else ""
-        return f"{self.size} after every block, {most}{self.steps} steps{self.unlike()}"
+        return f"{self.size} {places_of(self.layers)}, {most}{self.steps} steps{self.unlike()}"
 
     def effort(self, patient: Patient) -> int:
         """Return the number of inputs of all steps."""
@@ -172,5 +182,12 @@ class DeepSurgery(ByGradient):
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Fit the modules of all blocks, task by task."""
         return fit_deep_surgery(
-            patient.inputs, patient.merged, patient.expert_of, self.fitting(), seed, precision=patient.precision, progress=progress
+            patient.inputs,
+            patient.merged,
+            patient.expert_of,
+            self.fitting(),
+            seed,
+            layers=self.layers,
+            precision=patient.precision,
+            progress=progress,
         )

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from suture.backbones import BlockwiseBackbone, Passage, rows_of
-from suture.errors import DataError
-from suture.surgery.closed_form import SHRINKAGES, ClosedForm, Moments, Solution, solve
+from suture.errors import DataError, InvalidHyperparameter
+from suture.surgery.closed_form import SHRINKAGES, ClosedForm, Moments, Regression, Solution, solve
 from suture.surgery.module import Correction, Surgery
 from suture.types import Progress, no_progress
 
@@ -37,6 +37,7 @@ def fit_deep_closed_form(
     progress: Progress = no_progress,
     *,
     allot: bool = False,
+    layers: Sequence[int] | None = None,
 ) -> Surgery:
     """Return corrections after every block and of the final representation, solved for in forward order, task by task.
 
@@ -48,24 +49,33 @@ def fit_deep_closed_form(
     With ``allot`` the rank is the average of a task's sites in place of the rank of each: every other input goes through both networks
     once before, to say what the components of each site are worth (:func:`allotted`).
 
+    With ``layers`` only what these blocks (their numbers, from 0) put out is corrected, and the final representation; behind the others
+    stands the identity, of rank 0 and without parameters.
+
     What the blocks hand on waits in files in ``scratch`` (a temporary folder without it): memory holds one batch and the moments,
     whatever the number of inputs. ``progress`` counts inputs times (blocks + 1), those of the look before too.
-    Raises :class:`DataError` for a task without inputs, or networks of different depth.
+    Raises :class:`DataError` for a task without inputs, or networks of different depth; :class:`InvalidHyperparameter` for layers that
+    there are not.
     """
     settings, final, blocks = settings or ClosedForm(), {}, {}
     for task, inputs in calibration.items():
         expert = expert_of(task)
         check_networks(task, inputs, merged, expert)
+        chosen = chosen_sites(layers, merged.blocks.depth)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="surgery-") as folder:
-            fit = _TaskFit(merged, expert, list(merged.batches(inputs)), settings, Path(folder), progress)
-            ranks = [settings.rank] * (merged.blocks.depth + 1)
+            fit = _TaskFit(merged, expert, list(merged.batches(inputs)), settings, Path(folder), progress, chosen)
+            ranks = [settings.rank] * len(chosen)
             if allot and len(inputs) >= PILOT:
                 look = replace(settings, rank=MOST * settings.rank, shrinkages=max(settings.shrinkages, SHRINKAGES, key=len))
                 pilot = replace(fit, batches=list(merged.batches(inputs[::PILOT])), settings=look)
                 found = list(pilot.solutions([look.rank] * len(ranks)))
                 costs = [len(solution.regression.mu) for solution in found]
-                ranks = allotted([solution.gains for solution in found], settings.rank * sum(costs), costs)
-            *blocks[task], final[task] = (solution.regression.correction() for solution in fit.solutions(ranks))
+                total = settings.rank * sum(cost for cost, corrected in zip(costs, chosen, strict=True) if corrected)
+                ranks = allotted([solution.gains for solution in found], total, costs)
+            *blocks[task], final[task] = (
+                solution.regression.correction() if corrected else Correction.identity(len(solution.regression.mu), "none")
+                for solution, corrected in zip(fit.solutions(ranks), chosen, strict=True)
+            )
     return Surgery(final, blocks)
 
 
@@ -96,6 +106,22 @@ def allotted(gains: Sequence[Float64[Tensor, " _"]], total: int, costs: Sequence
     return ranks
 
 
+def chosen_sites(layers: Sequence[int] | None, depth: int) -> list[bool]:
+    """Return of every block, and of the final representation, whether it is corrected: that always, and all without ``layers``.
+
+    Raises :class:`InvalidHyperparameter` for numbers of no block, or one that stands twice.
+
+    >>> chosen_sites([1], 3)
+    [False, True, False, True]
+    """
+    if layers is None:
+        return [True] * (depth + 1)
+    if len(set(layers)) < len(layers) or not set(layers) <= set(range(depth)):
+        told = f"0 to {depth - 1}" if depth else "none, as there are no blocks"
+        raise InvalidHyperparameter(f"layers must be different numbers of blocks, {told}; not {', '.join(map(str, layers))}")
+    return [number in layers for number in range(depth)] + [True]
+
+
 def check_networks(task: str, inputs: Sequence[Any], merged: BlockwiseBackbone, expert: BlockwiseBackbone) -> None:
     """Raise :class:`DataError` for a task without inputs, or networks of different depth."""
     if not inputs:
@@ -114,17 +140,23 @@ class _TaskFit:
     settings: ClosedForm
     folder: Path
     progress: Progress
+    chosen: Sequence[bool]
+    """Which sites are corrected."""
 
     def solutions(self, ranks: Sequence[int]) -> Iterator[Solution]:
-        """Yield what is found at every site in forward order, of at most these ranks; the corrections of each reach the next."""
+        """Yield what is found at every site in forward order, of at most these ranks; the corrections of each reach the next.
+
+        Of sites that are not corrected it is the identity, and no component is worth anything.
+        """
         ours, theirs = (
             _Stream(self.merged, self.batches, self.folder / "merged"),
             _Stream(self.expert, self.batches, self.folder / "expert"),
         )
         before: Correction | None = None
         for number in range(self.merged.blocks.depth):
-            found = self._solved(self._tokens(ours.through(number, before), theirs.through(number, None)), ranks[number])
-            before = found.regression.correction()
+            seen = self._tokens(ours.through(number, before), theirs.through(number, None))
+            found = self._solved(seen, ranks[number]) if self.chosen[number] else self._passed(seen)
+            before = found.regression.correction() if self.chosen[number] else None
             yield found
         yield self._solved(self._representations(ours.out(before), theirs.out(None)), ranks[-1])
 
@@ -137,6 +169,14 @@ class _TaskFit:
     def _representations(self, ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Iterator[Seen]:
         for (places, _), own, expert in zip(self.batches, ours, theirs, strict=True):
             yield own, expert, torch.tensor(places)
+
+    def _passed(self, seen: Iterable[Seen]) -> Solution:
+        """Let everything through a block, and return the identity."""
+        width = 0
+        for own, _, places in seen:
+            width = own.shape[1]
+            self.progress(len(places.unique()))
+        return Solution(Regression.identity(width), self.settings.shrinkages[0], torch.zeros(0, dtype=torch.float64))
 
     def _solved(self, seen: Iterable[Seen], rank: int) -> Solution:
         """Return what is found at one site; an input is in one fold with all its tokens."""

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from suture.backbones import BlockwiseBackbone, in_precision
 from suture.errors import DataError, InvalidHyperparameter, SutureWarning
 from suture.randomness import generator_for, shuffled_rows
-from suture.surgery.deep import check_networks
+from suture.surgery.deep import check_networks, chosen_sites
 from suture.surgery.module import Correction, Surgery, start_of_fit
 from suture.surgery.schedule import Schedule, split_held_out
 from suture.surgery.sites import Sites, mean_tokens, sites_of
@@ -29,6 +29,7 @@ def fit_deep_surgery(
     *,
     start: Surgery | None = None,
     trained: Sequence[Tensor] = (),
+    layers: Sequence[int] | None = None,
     precision: torch.dtype = torch.float32,
     progress: Progress = no_progress,
 ) -> Surgery:
@@ -45,9 +46,12 @@ def fit_deep_surgery(
     of a single task. Blocks run in ``precision`` as far as autocast does it. A seed fixes start, batches and held-out part of a task by
     its name. ``progress`` counts inputs, ``schedule.batch_size`` a step; those that an early stop saves count as done.
 
+    With ``layers`` only the modules behind these blocks (their numbers, from 0) and that of z are fitted, and only their sites count in
+    the loss; behind the others stands the identity, of rank 0 and without parameters, or what ``start`` has there.
+
     Raises :class:`DataError` for a task without inputs, networks of different depth, or a start that is not deep;
-    :class:`InvalidHyperparameter` for a schedule that ties tasks together, takes one pass or asks for a closed form to start from, or
-    ``trained`` with several tasks.
+    :class:`InvalidHyperparameter` for a schedule that ties tasks together, takes one pass or asks for a closed form to start from, for
+    layers that there are not, or ``trained`` with several tasks.
     """
     if len(trained) and len(calibration) > 1:
         raise InvalidHyperparameter(f"parameters of the network are trained for one task at a time, not for {', '.join(calibration)}")
@@ -59,17 +63,20 @@ def fit_deep_surgery(
     for task, inputs in calibration.items():
         expert = expert_of(task)
         check_networks(task, inputs, merged, expert)
+        chosen = chosen_sites(layers, merged.blocks.depth)
         targets, generator = sites_of(expert, inputs), generator_for(seed, task)
         widths = [site.shape[1] for site in targets]
-        modules = _copied(task, start, widths) if start else _started(widths, schedule, generator)
+        modules = _copied(task, start, widths) if start else _started(widths, chosen, schedule, generator)
         kept, watched = (rows.tolist() for rows in split_held_out(len(inputs), schedule, generator_for(seed, task, "held-out")))
-        fit = _TaskFit(merged, inputs, targets, modules, trained, schedule, kept, watched, generator, precision)
+        fit = _TaskFit(merged, inputs, targets, modules, chosen, trained, schedule, kept, watched, generator, precision)
         *blocks[task], final[task] = fit.run(progress)
     return Surgery(final, blocks)
 
 
-def _started(widths: Sequence[int], schedule: Schedule, generator: torch.Generator) -> list[Correction]:
-    return [start_of_fit(width, schedule.rank, generator, schedule.activation, shift=schedule.shift) for width in widths]
+def _started(widths: Sequence[int], chosen: Sequence[bool], schedule: Schedule, generator: torch.Generator) -> list[Correction]:
+    """Return the start at every site; it draws for all, so a module does not depend on what others are chosen."""
+    starts = [start_of_fit(width, schedule.rank, generator, schedule.activation, shift=schedule.shift) for width in widths]
+    return [start if fits else Correction.identity(start.width, start.activation) for start, fits in zip(starts, chosen, strict=True)]
 
 
 def _copied(task: str, start: Surgery, widths: Sequence[int]) -> list[Correction]:
@@ -91,6 +98,8 @@ class _TaskFit:
     inputs: Sequence[Any]
     targets: Sites
     modules: Sequence[Correction]
+    chosen: Sequence[bool]
+    """Which of the modules are fitted, and their sites looked at."""
     trained: Sequence[Tensor]
     schedule: Schedule
     kept: Sequence[int]
@@ -102,7 +111,8 @@ class _TaskFit:
 
     def run(self, progress: Progress) -> list[Correction]:
         """Return the fitted corrections: the best on the held-out inputs, or the last."""
-        own = [each for module in self.modules for each in (module.down, module.up, module.shift) if each is not None]
+        fitted = [module for module, fits in zip(self.modules, self.chosen, strict=True) if fits]
+        own = [each for module in fitted for each in (module.down, module.up, module.shift) if each is not None]
         parameters = [*own, *self.trained]
         for parameter in parameters:
             parameter.requires_grad_()
@@ -145,7 +155,8 @@ class _TaskFit:
             rows = torch.tensor([places[place] for place in within])
             with in_precision(self.precision):
                 sites = mean_tokens(self.merged, batch, self.modules)
-            errors = [self.schedule.cost(site - target[rows]).mean() for site, target in zip(sites, self.targets, strict=True)]
+            looked_at = zip(sites, self.targets, self.chosen, strict=True)
+            errors = [self.schedule.cost(site - target[rows]).mean() for site, target, counts in looked_at if counts]
             yield len(within) / len(places), torch.stack(errors).sum()
 
 

@@ -39,6 +39,15 @@ class Correction:
         if self.up.shape != self.down.shape[::-1] or (self.shift is not None and self.shift.shape != self.down.shape[1:]):
             raise DataError(f"matrices of {list(self.down.shape)} and {list(self.up.shape)} make no correction; expected (r, k) and (k, r)")
 
+    @classmethod
+    def identity(cls, width: int, activation: Activation = "relu") -> "Correction":
+        """Return the one that leaves everything as it is: of rank 0, without a parameter.
+
+        >>> Correction.identity(4)(torch.ones(1, 4)), Correction.identity(4).parameters
+        (tensor([[1., 1., 1., 1.]]), 0)
+        """
+        return cls(torch.zeros(0, width), torch.zeros(width, 0), activation=activation)
+
     @property
     def rank(self) -> int:
         """The rank r."""
