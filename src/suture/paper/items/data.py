@@ -15,7 +15,7 @@ from suture.report.exhibits import AnyExhibit
 SHARES = (1, 5, 10, 100)
 
 
-def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: float) -> list[Measure]:
+def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: int | float) -> list[Measure]:
     seeds = study.seeds[:1] if procedure["procedure"] == DEEP else None
     return operated(study, merge, {**procedure, "rank": 16}, mode, seeds, samples=f"{place:g}%")
 

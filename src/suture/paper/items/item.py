@@ -97,11 +97,11 @@ def level(found: Found, label: str, measures: Sequence[Measure], places: int) ->
 class Sweep:
     """Surgery of some merges over one setting: measured, put in a table, and drawn, held-out and transductive side by side."""
 
-    places: Sequence[float]
+    places: Sequence[int | float]
     procedures: Mapping[str, Mapping[str, Any]]
     merges: Sequence[Merge]
     modes: Sequence[Mode]
-    at: Callable[[Study, Merge, Mapping[str, Any], Mode, float], list[Measure]]
+    at: Callable[[Study, Merge, Mapping[str, Any], Mode, int | float], list[Measure]]
     """Returns the measurements at one place."""
 
     def rows(self, study: Study) -> list[tuple[Merge, Mode, str, list[list[Measure]]]]:

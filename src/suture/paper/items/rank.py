@@ -15,7 +15,7 @@ from suture.report.exhibits import AnyExhibit
 RANKS = (4, 8, 16, 32, 64)
 
 
-def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: float) -> list[Measure]:
+def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: int | float) -> list[Measure]:
     return operated(study, merge, {**procedure, "rank": int(place)}, mode)
 
 

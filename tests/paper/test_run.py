@@ -1,0 +1,142 @@
+"""The whole of ``suture paper`` in miniature: a tiny BERT, three experts; what is encoded, what is repeated, what is written."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from suture.engine import LocalEngine
+from suture.evaluation import Model, Results
+from suture.experiment import read_recipe, run
+from suture.paper import Study, chosen, study_of, write_paper
+from suture.paper.found import Found
+from suture.paper.items import ITEMS
+from suture.paper.items.item import operated, plain
+from suture.paper.merges import AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC
+
+TINY = {
+    "fisher": {"samples": 4},
+    "ada_merging": {"steps": 2, "batch_size": 2},
+    "ada_merging_pp": {"steps": 2, "batch_size": 2},
+    "concrete_task_arithmetic": {"steps": 2, "batch_size": 2},
+    "concrete_ada_merging": {"steps": 2, "coefficient_steps": 2, "batch_size": 2},
+    "surgery": {"iterations": 20},
+    "surgery_v2": {"steps": 2},
+}
+
+
+@pytest.fixture
+def study(recipe_file: Path) -> Study:
+    content = yaml.safe_load(recipe_file.read_text())
+    recipe_file.write_text(yaml.safe_dump(content | {"seeds": [0, 1], "test_samples": 12, "calibration": {"samples": 10, "pool": 16}}))
+    return study_of(read_recipe(recipe_file), settings=TINY)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> "Counter[tuple[str, tuple[Any, ...]]]":
+    """Count what is encoded: the digest of the weights, and the inputs."""
+    import suture.representation.extract as extract
+
+    seen: Counter[tuple[str, tuple[Any, ...]]] = Counter()
+    original = extract.encode
+
+    def counting(backbone: Any, inputs: Any, *rest: Any) -> Any:
+        seen[backbone.digest, tuple(inputs)] += 1
+        return original(backbone, inputs, *rest)
+
+    monkeypatch.setattr(extract, "encode", counting)
+    return seen
+
+
+def test_all_of_it_encodes_everything_once_and_is_resumed(study: Study, encoded: "Counter[Any]", tmp_path: Path) -> None:
+    written = write_paper(study, chosen(["all"]), tmp_path / "out", store=tmp_path / "store")
+    assert set(encoded.values()) == {1}
+    assert len(encoded) > 100
+    again = write_paper(study, chosen(["all"]), tmp_path / "again", store=tmp_path / "store")
+    assert again.steps.ran == ()
+    assert again.report == written.report
+    assert set(encoded.values()) == {1}
+    for item in ITEMS.values():
+        folder = tmp_path / "out" / item.name
+        assert (folder / "README.md").is_file()
+        for file in folder.glob("*.csv"):
+            rows = list(csv.reader(file.open(encoding="utf-8", newline="")))
+            assert len(rows) > 1
+            assert len({len(row) for row in rows}) == 1
+            assert not any("nan" in cell for row in rows for cell in row), file
+    names = {exhibit.name for exhibit in written.report.exhibits}
+    assert {"methods", "data", "rank", "cost", "bias-held-out", "iterations", "layers", "matched", "wild", "ablations"} <= names
+    for name in ("methods", "rank", "data"):
+        assert (tmp_path / "out" / name / f"{name}.tex").is_file()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["title"].startswith("tiny")
+    assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
+
+
+def test_its_figures_are_those_of_a_run(study: Study, recipe_file: Path, tmp_path: Path) -> None:
+    write_paper(study, chosen(["rank"]), tmp_path / "out", store=tmp_path / "store")
+    found = Found(tmp_path / "store")
+    content = yaml.safe_load(recipe_file.read_text())
+    content |= {"merges": ["weight_averaging"], "surgery": {"rank": 4, "iterations": 20}}
+    content["calibration"] |= {"precision": "bfloat16"}
+    recipe_file.write_text(yaml.safe_dump(content))
+    results = Results(run(read_recipe(recipe_file), tmp_path / "run").results.records)
+    ours = operated(study, AVERAGE_OF_WEIGHTS, {"procedure": "surgery", "rank": 4})
+    for metric in ("accuracy", "bias_mean_abs", "parameters"):
+        (model,) = results.operated("weight_averaging")
+        theirs = results.spread(model, metric)
+        assert theirs is not None
+        assert found.spread(ours, metric).mean == pytest.approx(theirs.mean, rel=1e-6)
+    bare = results.spread(Model("weight_averaging"), "accuracy", "pets")
+    assert bare is not None
+    assert found.value(plain(study, AVERAGE_OF_WEIGHTS)[0], "accuracy", "pets") == bare.mean
+
+
+def test_several_processes_find_the_same(study: Study, tmp_path: Path) -> None:
+    one = write_paper(study, chosen(["cost", "rank"]), tmp_path / "one", store=tmp_path / "first")
+    two = write_paper(study, chosen(["cost", "rank"]), tmp_path / "two", store=tmp_path / "second", engine=LocalEngine(2))
+    assert one.report == two.report
+    assert sorted(one.steps.ran) == sorted(two.steps.ran)
+
+
+def test_what_learns_is_merged_once_whatever_surgery_is_fitted_on(study: Study) -> None:
+    merge = ITEMS["data"].measures(study)
+    learnt = {measure.merged.key for measure in merge if "ada_merging" in str(measure.recipe.merges[0])}
+    assert len(learnt) == 2  # held-out and transductive
+    assert len({measure.key for measure in merge}) > 60
+
+
+def test_gains_are_paired(study: Study, tmp_path: Path) -> None:
+    write_paper(study, chosen(["methods"]), tmp_path / "out", store=tmp_path / "store")
+    found = Found(tmp_path / "store")
+    before, after = plain(study, TASK_ARITHMETIC), operated(study, TASK_ARITHMETIC, {"procedure": "surgery", "rank": 16})
+    gain = found.gain(before, after)
+    wanted = found.spread(after, "accuracy").mean - found.spread(before, "accuracy").mean
+    assert gain.difference == pytest.approx(wanted)
+    assert gain.low <= gain.difference <= gain.high
+    assert np.isfinite([gain.low, gain.high]).all()
+
+
+def test_the_command(recipe_file: Path, tmp_path: Path) -> None:
+    def suture(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        command = [sys.executable, "-m", "suture", "paper", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+
+    done = suture("cost", "--recipe", str(recipe_file), "--quick", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert "Written to out" in done.stdout
+    assert "steps were run" in done.stdout
+    assert (tmp_path / "out" / "cost" / "cost.md").read_text().startswith("**Parameters (Table 7)**")
+    refused = suture("ranks", "--recipe", str(recipe_file))
+    assert refused.returncode != 0
+    assert "rank" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "Fig. 11" in suture("--list").stdout
