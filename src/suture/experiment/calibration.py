@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
-from suture.experiment.strict import Amount, Strict
+from suture.experiment.strict import Amount, Share, Strict
 
 Mode = Literal["held-out", "transductive"]
 TEXT = "text"
@@ -40,12 +40,19 @@ class CalibrationRecipe(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     samples: Amount | None = None
     pool: int | None = Field(None, ge=1)
+    damage: Share | None = None
+    """The share of each calibration input that is spoilt, drawn with the first seed: characters of texts, pixels of images."""
 
     @property
     def label(self) -> str:
-        """What tables and files say that was learnt from."""
+        """What tables and files say that was learnt from.
+
+        >>> CalibrationRecipe(source="others", damage="10%").label
+        'held-out, other tasks, 10 % damaged'
+        """
         kinds = {"own": "", "others": ", other tasks"}
-        return self.mode + kinds.get(str(self.source), f", {Path(self.source).name}")
+        spoilt = "" if self.damage is None else f", {100 * self.damage:g} % damaged"
+        return self.mode + kinds.get(str(self.source), f", {Path(self.source).name}") + spoilt
 
     @property
     def of_tasks(self) -> bool:
@@ -71,6 +78,8 @@ class CalibrationRecipe(Strict):
     def _held_out(self) -> "CalibrationRecipe":
         if self.mode == "transductive" and self.source != "own":
             raise ValueError("transductive calibration is on the task's own test inputs: take out 'source'")
+        if self.mode == "transductive" and self.damage is not None:
+            raise ValueError("transductive calibration is on the test inputs as they are: take out 'damage'")
         if (self.text != TEXT or self.image is not None) and not isinstance(self.source, Path):
             raise ValueError("'text' and 'image' name the column of a file: give one as 'source', or take them out")
         return self

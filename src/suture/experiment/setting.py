@@ -7,6 +7,7 @@ from pathlib import Path
 from suture.backbones import Backbone, Head, open_aligned, prototype_head
 from suture.checkpoints import Checkpoint, Weights, open_checkpoint
 from suture.errors import UnknownName
+from suture.experiment.damage import damaged
 from suture.experiment.own import SUPPORT, given_head, read_task
 from suture.experiment.recipe import Recipe
 from suture.experiment.sources import sourced
@@ -95,6 +96,10 @@ def _prototypes(task: Task, backbone: Backbone, scale: float) -> Head:
 
 
 def _shortened(task: Task, recipe: Recipe) -> Task:
-    """Return the task with no more test and calibration samples than the recipe looks at."""
+    """Return the task with no more test and calibration samples than the recipe looks at, and these as spoilt as it wants."""
     most = {"test": recipe.test_samples, "calibration": recipe.calibration.pool}
-    return Task(task.name, task.classes, {name: split.first(most.get(name)) for name, split in task.splits.items()})
+    splits = {name: split.first(most.get(name)) for name, split in task.splits.items()}
+    if recipe.calibration.damage is not None and "calibration" in splits:
+        spoilt = damaged(splits["calibration"].inputs, recipe.calibration.damage, recipe.seeds[0])
+        splits["calibration"] = replace(splits["calibration"], inputs=spoilt)
+    return Task(task.name, task.classes, splits)

@@ -10,6 +10,7 @@ from suture.surgery.joining import joined, restricted
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.online import OnlineSurgery
 from suture.surgery.operations import Operation, load_operation, network_after, parts_of, represent, save_operation
+from suture.surgery.prequential import Prequential, prequential_closed_form, prequential_surgery
 from suture.surgery.residual import Residuals, low_rank_residuals
 from suture.surgery.residual_files import load_residuals, save_residuals
 from suture.surgery.residual_fit import calibrated_residuals
@@ -23,6 +24,7 @@ __all__ = [
     "OnlineSurgery",
     "Operation",
     "Origin",
+    "Prequential",
     "ResidualSurgery",
     "Residuals",
     "Schedule",
@@ -42,6 +44,8 @@ __all__ = [
     "low_rank_residuals",
     "network_after",
     "parts_of",
+    "prequential_closed_form",
+    "prequential_surgery",
     "read_origin",
     "represent",
     "restricted",
