@@ -23,11 +23,11 @@ results: demo  ## refresh what the documentation shows
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (PyTorch is the large part) …"
-	$(INSTALL) --editable '.[nlp8,vision8]'
+	$(INSTALL) --editable '.[nlp8,vision8,report]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[nlp8,vision8,onnx,serve,dev]'
+	$(INSTALL) --editable '.[nlp8,vision8,report,onnx,serve,dev]'
 	# Beside torch's builds for processors alone torchvision is not whole; tests of what needs it get it in a place of its own.
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/extras torchvision timm open_clip_torch ftfy wcwidth
 	touch $@

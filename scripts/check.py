@@ -59,6 +59,8 @@ def main_job_done(out: Path) -> None:
         better = mean[merge, "none", "accuracy"] < mean[merge, "surgery", "accuracy"] < mean["individual", "none", "accuracy"]
         if not (better and mean[merge, "surgery", "bias_l1"] < mean[merge, "none", "bias_l1"]):
             sys.exit(f"check: surgery did not help {merge}: {mean}")
+    if not (out / "report.html").is_file():
+        sys.exit("check: the main job wrote no page")
     print(f"check: surgery helps {', '.join(sorted(operated))}")
 
 
@@ -71,7 +73,7 @@ def wheel() -> None:
         venv.create(folder / "venv", with_pip=True)
         python, suture = (folder / "venv" / "bin" / name for name in ("python", "suture"))
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        call(*pip, "--constraint", ROOT / "constraints.txt", f"{built}[nlp8]")
+        call(*pip, "--constraint", ROOT / "constraints.txt", f"{built}[nlp8,report]")
         call(suture, "demo", "--out", folder / "out", folder=folder, SUTURE_CACHE=str(folder / "cache"))
         main_job_done(folder / "out")
 

@@ -59,6 +59,7 @@ def test_a_recipe_of_ones_own_runs_to_its_tables(recipe_file: Path, tmp_path: Pa
     written = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()} - {"manifest.json"}
     assert set(manifest["files"]) == written
     assert {"heads.safetensors", "results.json", "table.md", "figures/bias.png", "figures/tsne.svg"} <= written
+    assert {"report.json", "report.html", "figures/tsne.pdf"} <= written
     assert {"surgery/weight_averaging-seed1.safetensors", "merged/task_arithmetic/model.safetensors"} <= written
 
 
@@ -131,6 +132,24 @@ def test_methods_lists_hyperparameters_and_papers() -> None:
     shown = suture("methods").stdout
     for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):
         assert word in shown
+
+
+def test_a_page_is_made_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(capsys, "report", tmp_path)[0] == 4
+    from suture.report.exhibits import Report
+
+    made = Report(title="T", summary="S", notes=[], exhibits=[], recipe="", provenance={})
+    (tmp_path / "report.json").write_text(made.model_dump_json())
+    monkeypatch.setattr(sys, "argv", ["suture", "report", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")
+    assert (tmp_path / "report.html").is_file()
+    (tmp_path / "report.json").write_text("{}")
+    code, said = refused(capsys, "report", tmp_path)
+    assert (code, said.count("\n")) == (4, 1)
+    assert "is not a report" in said
 
 
 def test_the_template_can_be_printed() -> None:

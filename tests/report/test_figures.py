@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from suture.evaluation import Model, Record, Results
-from suture.report.figures import accuracy_figure, bias_figure, save_figure, tsne_figure
+from suture.report.figures import accuracy_figure, bias_figure, save_figure
 
 TASKS = ("spam", "$cash")
 OPERATED = Model("ties", "surgery", 16, "held-out", 64)
@@ -41,17 +40,10 @@ def test_bias_has_two_bars_per_task(results: Results) -> None:
     assert heights == pytest.approx([0.5] * 3 + [0.2] * 3)
 
 
-def test_tsne_has_a_panel_per_model(generator: torch.Generator) -> None:
-    planes = {model: {task: torch.randn(5, 2, generator=generator) for task in TASKS} for model in ("individual", "ties", "ties + surgery")}
-    figure = tsne_figure(planes, ["ties", "ties + surgery"])
-    assert [axes.get_title() for axes in figure.axes] == ["ties", "ties + surgery"]
-    assert all(len(axes.collections) == 2 * len(TASKS) for axes in figure.axes)
-
-
 def test_the_same_figure_is_the_same_bytes(results: Results, tmp_path: Path) -> None:
     for name in ("first", "second"):
         save_figure(lambda: bias_figure(results, OPERATED), tmp_path / name)
-    for suffix in (".png", ".svg"):
+    for suffix in (".png", ".svg", ".pdf"):
         assert (tmp_path / f"first{suffix}").read_bytes() == (tmp_path / f"second{suffix}").read_bytes()
     with Image.open(tmp_path / "first.png") as picture:
         assert min(picture.size) > 300

@@ -141,7 +141,9 @@ def provenance_of(manifest: Manifest) -> dict[str, str]:
 
 def _table(results: Results, metric: str, name: str, title: str, section: str) -> Table:
     header, rows = cells(results, metric)
-    return Table(name=name, title=title, section=section, notes=[f"{METRICS[metric][0]}; {DEVIATIONS}."], header=header, rows=rows)
+    measure = METRICS[metric][0]
+    notes = [f"{measure[:1].upper()}{measure[1:]}; {DEVIATIONS}."]
+    return Table(name=name, title=title, section=section, notes=notes, header=header, rows=rows)
 
 
 def _bars(results: Results, models: Sequence[Model], metric: str, name: str, title: str, section: str) -> Bars:

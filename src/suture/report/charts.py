@@ -3,9 +3,9 @@
 Fields have names of ours; titles and labels of an exhibit are only ever values. ``Spec`` is JSON.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
 from suture.errors import UnsupportedFormat
@@ -14,12 +14,15 @@ from suture.report.exhibits import Bars, Lines, Plane, Series
 from suture.report.numbers import measured, places_of, told
 
 Spec = dict[str, Any]
+Point = tuple[float, float]
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 """A marker for each line, so that they are told apart without colours."""
 GLYPHS = ("●", "■", "▲", "◆", "✚", "▼", "▶", "◀")
 """The same, as text."""
 CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
+LOOKED_AT = 200
+"""Samples of a task that decide where its name stands."""
 FEW = 12
 """Places on an axis that all get a tick."""
 
@@ -130,7 +133,7 @@ def _plane(plane: Plane) -> Spec:
         "layer": [
             {
                 "transform": [{"filter": f"{shown} && datum.reference"}],
-                "mark": _mark("point", shape=CROSS, size=22, opacity=0.5, strokeWidth=1),
+                "mark": _mark("point", shape=CROSS, size=36, opacity=0.6, strokeWidth=1.1),
                 "encoding": encoding,
             },
             {
@@ -159,13 +162,22 @@ def _side(plane: Plane, side: str) -> Spec:
 
 
 def _middles(plane: Plane) -> list[Spec]:
-    """Return where each task lies in the plane: the median of the reference's samples, or of all where it has none."""
-    of_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    """Return where each task's name stands: amid the densest of the reference's samples, or of all where it has none."""
+    of_task: dict[str, list[Point]] = defaultdict(list)
     for cloud in sorted(plane.clouds, key=lambda cloud: cloud.model != plane.reference):
         if cloud.model == plane.reference or not of_task[cloud.task]:
             of_task[cloud.task] += zip(cloud.x, cloud.y, strict=True)
-    sides = {task: tuple(zip(*points, strict=True)) for task, points in of_task.items() if points}
-    return [{"task": task, "x": median(x), "y": median(y)} for task, (x, y) in sides.items()]
+    middles = {task: _densest(points[:LOOKED_AT]) for task, points in of_task.items() if points}
+    return [{"task": task, "x": x, "y": y} for task, (x, y) in middles.items()]
+
+
+def _densest(points: Sequence[Point]) -> Point:
+    """Return the point that has the nearest third of all others nearest to it."""
+
+    def reach(point: Point) -> float:
+        return sorted(math.dist(point, other) for other in points)[len(points) // 3]
+
+    return min(points, key=reach)
 
 
 def _frame(height: int) -> Spec:

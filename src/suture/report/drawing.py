@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -110,8 +111,8 @@ def _plane(plane: Plane) -> Figure:
 
 def _dots(axes: Axes, cloud: Cloud, colour: str) -> None:
     """Draw samples, full where they were classified right."""
-    fill = [colour if right else "none" for right in cloud.right]
-    axes.scatter(cloud.x, cloud.y, marker="o", s=8, linewidths=0.6, facecolors=fill, edgecolors=colour, alpha=0.9)
+    fill = [to_rgba(colour, 0.9 if right else 0.0) for right in cloud.right]
+    axes.scatter(cloud.x, cloud.y, marker="o", s=8, linewidths=0.6, facecolors=fill, edgecolors=to_rgba(colour, 0.9))
 
 
 def _plane_legend(plane: Plane, colours: dict[str, str]) -> list[Line2D]:

@@ -10,6 +10,8 @@ from suture.report.numbers import as_table
 
 RESULTS = "Results"
 """The heading of exhibits without a section."""
+MANY = 6
+"""Columns from which a table's deviations stand under the values where there is little room."""
 HEIGHTS = {"bars": 330, "lines": 350, "plane": 462}
 """Room kept for pictures that are yet to be drawn, pixels."""
 
@@ -62,7 +64,9 @@ def _section(name: str, heading: str, content: str) -> str:
 
 
 def _remarks(notes: Sequence[str]) -> str:
-    return f'<ul class="remarks">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
+    if len(notes) <= 1:
+        return "".join(f'<p class="remark">{escape(note)}</p>' for note in notes)
+    return f'<ul class="remarks">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>'
 
 
 def _exhibit(exhibit: AnyExhibit) -> str:
@@ -76,12 +80,18 @@ def _exhibit(exhibit: AnyExhibit) -> str:
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col" aria-sort="none"><button type="button">{escape(cell)}</button></th>' for cell in table.header)
     rows = "".join(f"<tr>{_row(row)}</tr>\n" for row in table.rows)
-    start = f'<div class="wide" role="region" tabindex="0" aria-label="{escape(table.title)}">'
+    wide = "wide many" if len(table.header) > MANY else "wide"
+    start = f'<div class="{wide}" role="region" tabindex="0" aria-label="{escape(table.title)}">'
     return f"{start}<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
 
 
 def _row(row: Sequence[str]) -> str:
-    return f'<th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{_number(cell)}</td>" for cell in row[1:])
+    return f'<th scope="row">{_breakable(row[0])}</th>' + "".join(f"<td>{_number(cell)}</td>" for cell in row[1:])
+
+
+def _breakable(label: str) -> str:
+    """Return a name that may go on in the next line where its parts meet."""
+    return escape(label).replace("_", "_<wbr>").replace("(", "<wbr>(")
 
 
 def _number(cell: str) -> str:
@@ -129,4 +139,5 @@ def _swatch(glyph: str, colour: str) -> str:
 def _provenance(provenance: Mapping[str, str]) -> str:
     rows: Iterable[str] = (f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in provenance.items())
     table = f"<table><tbody>{''.join(rows)}</tbody></table>"
-    return f'<div class="wide provenance" role="region" tabindex="0" aria-label="Provenance">{table}</div>'
+    inner = f'<div class="wide provenance" role="region" tabindex="0" aria-label="Provenance">{table}</div>'
+    return f"<details><summary>Libraries, weights and data, with versions or digests</summary>{inner}</details>"
