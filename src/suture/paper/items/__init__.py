@@ -11,6 +11,7 @@ from suture.paper.items.iterations import Iterations
 from suture.paper.items.layers import Layers
 from suture.paper.items.matched import Matched
 from suture.paper.items.methods import Methods
+from suture.paper.items.online import Online
 from suture.paper.items.overhead import Overhead
 from suture.paper.items.rank import Rank
 from suture.paper.items.tsne import Tsne
@@ -21,6 +22,7 @@ ITEMS: dict[str, Item] = {
     for item in (
         Methods(),
         Data(),
+        Online(),
         Rank(),
         Cost(),
         RepresentationBias(),
