@@ -19,8 +19,9 @@ from suture.checkpoints.writing import write_text
 from suture.errors import DataError
 from suture.report.charts import compiled, converter, spec_of
 from suture.report.colours import ON_DARK
-from suture.report.exhibits import Bars, Lines, Plane, Report, Table
+from suture.report.exhibits import Bars, Lines, Plane, Report
 from suture.report.markup import body_of, contents_of, id_of
+from suture.report.numbers import drawable
 
 REPORT, PAGE = "report.json", "report.html"
 DIGITS = 3
@@ -32,14 +33,13 @@ def page(report: Report) -> str:
 
     Raises :class:`UnsupportedFormat` where vl-convert, which brings the plotting library along, is not installed.
 
-    >>> table = Table(name="t", title="A < B", header=["model", "%"], rows=[["ties", "1.0"]])
-    >>> text = page(Report(title="R", summary="S", notes=[], exhibits=[table], recipe="name: r", provenance={}))
+    >>> text = page(Report(title="A < B", summary="S", notes=[], exhibits=[], recipe="name: r", provenance={}))
     >>> "A &lt; B" in text, "http-equiv" in text
     (True, True)
     """
     vega, script = _vega(), _resource("page.js")
     texts: dict[str, int] = {}
-    charts = {id_of(exhibit): _chart(exhibit, texts) for exhibit in report.exhibits if not isinstance(exhibit, Table)}
+    charts = {id_of(exhibit): _chart(exhibit, texts) for exhibit in report.exhibits if drawable(exhibit)}
     scripts = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (vega, script))
     # Vega compiles expressions, which are ours; nothing else in the page may run, and nothing may be fetched.
     policy = f"default-src 'none'; script-src {scripts} 'unsafe-eval'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
