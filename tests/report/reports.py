@@ -2,7 +2,7 @@
 
 from suture.report.exhibits import Bars, Cloud, Lines, Plane, Report, Series, Table
 
-HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
+HOSTILE = "</script ><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
 TASKS = ["spam", "$cash & co", HOSTILE]
 MODELS = ["individual", "ties", "ties + surgery"]
 EACH = 4
