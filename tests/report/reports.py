@@ -2,7 +2,7 @@
 
 from suture.report.exhibits import Bars, Cloud, Lines, Plane, Report, Series, Table
 
-HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
+HOSTILE = "</script ><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
 TASKS = ["spam", "$cash & co", HOSTILE]
 MODELS = ["individual", "ties", "ties + surgery"]
 EACH = 4
@@ -43,6 +43,21 @@ def plane() -> Plane:
         for place, task in enumerate(TASKS)
     ]
     return Plane(name="tsne", title="Places", section="Drift", reference="individual", clouds=clouds)
+
+
+def hardly_anything() -> list[Table | Bars | Lines | Plane]:
+    """Exhibits with nothing in them, or next to nothing."""
+    lone = Cloud(model="individual", task="spam", x=[1.0], y=[1.0], samples=["one"], right=[True])
+    unmeasured = Series(label="ties", mean=[None], deviation=[None])
+    return [
+        Table(name="t", title="", header=["model"], rows=[]),
+        Bars(name="b0", title="", y="", groups=[], series=[]),
+        Bars(name="b1", title="", y="", groups=["spam"], series=[unmeasured]),
+        Lines(name="l0", title="", x="", y="", places=[], logarithmic=True, series=[]),
+        Lines(name="l1", title="", x="", y="", places=[0.0], logarithmic=True, series=[unmeasured]),
+        Plane(name="p0", title="", reference="individual", clouds=[]),
+        Plane(name="p1", title="", reference="individual", clouds=[lone]),
+    ]
 
 
 def report() -> Report:

@@ -1,16 +1,20 @@
 """The page, in a browser: what it shows, what answers to pointer and keyboard, and that it stays by itself."""
 
 import shutil
+import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from report.reports import EACH, HOSTILE, TASKS, lines, plane, report, table
+from report.reports import EACH, HOSTILE, TASKS, hardly_anything, lines, plane, report, table
 from suture.checkpoints import Manifest, read_manifest, sha256_of, staged_folder
 from suture.errors import DataError, UnsupportedFormat
-from suture.report.exhibits import Report
+from suture.report.exhibits import Bars, Cloud, Plane, Report, Series, Table
 from suture.report.page import page, read_report, write_page, write_report
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -210,6 +214,51 @@ def test_pictures_wait_to_be_near_but_not_on_paper(browser: Browser, tmp_path: P
     visit.close()
 
 
+def test_hardly_anything_is_a_page_too(browser: Browser, tmp_path: Path) -> None:
+    write_report(tmp_path, report().model_copy(update={"exhibits": hardly_anything(), "notes": [], "provenance": {}}))
+    visit = Visit(browser, write_page(tmp_path), DESK, "light").drawn()
+    assert visit.count(".canvas svg") == 1
+    assert visit.page.locator("main").inner_text().count("Nothing was measured.") == 5
+    visit.close()
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and its title."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.title = list[str](), ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "title" and not self.title:
+            self.title = data
+
+
+def said(text: str) -> Report:
+    words = Report(title=text, summary=text, notes=[text], exhibits=[], recipe=text, provenance={text: text})
+    series = [Series(label=text, mean=[1.0], deviation=[0.5])]
+    cloud = Cloud(model=text, task=text, x=[0.0], y=[0.0], samples=[text], right=[True])
+    shown = [
+        Table(name="t", title=text, section=text, header=["a", text], rows=[[text, text]]),
+        Bars(name="b", title=text, y=text, groups=[text], series=series),
+        Plane(name="p", title=text, reference="individual", clouds=[cloud]),
+    ]
+    return words.model_copy(update={"exhibits": shown})
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(st.characters(exclude_categories=("C", "Z")), min_size=1) | st.sampled_from([HOSTILE, "<!--", "]]>", "$title", "&lt;"]))
+def test_no_text_is_a_tag(text: str) -> None:
+    plainly, found = Tags(page(said("a"))), Tags(page(said(text)))
+    known = [tag for tag in found.tags if tag != "wbr"]
+    assert known == plainly.tags
+    assert found.title == text
+
+
 def test_the_same_report_is_the_same_page_and_its_manifest_agrees(tmp_path: Path) -> None:
     with staged_folder(tmp_path / "out", Manifest()) as folder:
         write_report(folder, report())
@@ -244,7 +293,7 @@ def test_exhibits_of_one_name_and_names_that_lead_elsewhere_are_refused() -> Non
 def test_without_the_library_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from suture.report import page as pages
 
-    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
     pages._vega.cache_clear()
     with pytest.raises(UnsupportedFormat, match=r"pip install 'suture\[report\]'"):
         page(report())

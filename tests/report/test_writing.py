@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from report.reports import EACH, HOSTILE, bars, lines, plane, report, table
+from report.reports import EACH, HOSTILE, bars, hardly_anything, lines, plane, report, table
 from suture.report.drawing import draw
 from suture.report.exhibits import Plane, Table
 from suture.report.latex import SPECIAL, latex, latex_table
@@ -51,6 +51,12 @@ def test_a_picture_is_small_and_has_its_numbers_beside_it(exhibit: Plane, tmp_pa
     assert read_csv(tmp_path / "first" / f"{exhibit.name}.csv") == [
         ["" if cell is None else str(cell) for cell in row] for row in as_rows(exhibit)
     ]
+
+
+def test_hardly_anything_is_written_too(tmp_path: Path) -> None:
+    for exhibit in hardly_anything():
+        write_exhibit(tmp_path, exhibit)
+    assert {file.stem for file in tmp_path.iterdir()} == {exhibit.name for exhibit in hardly_anything()}
 
 
 def test_a_plane_has_a_panel_per_model_and_full_dots_where_it_is_right() -> None:

@@ -91,8 +91,9 @@ def summary_of(results: Results) -> str:
     known = {model: spread.mean for model, spread in averages.items() if spread}
     best = max((model for model in known if model.operated), key=known.__getitem__)
     before, expert = known[results.plain(best.merge)], known[Model(INDIVIDUAL)]
+    by = "Surgery" if len(results.operated(best.merge)) == 1 else f"Surgery ({best.surgery}, rank {best.rank})"
     return (
-        f"Surgery takes {best.merge} from {before:.1f} % to {known[best]:.1f} % accuracy, on average over {len(results.tasks)} tasks; "
+        f"{by} takes {best.merge} from {before:.1f} % to {known[best]:.1f} % accuracy, on average over {len(results.tasks)} tasks; "
         f"the individual experts reach {expert:.1f} %, the pretrained model {known[Model(PRETRAINED)]:.1f} %."
     )
 

@@ -49,6 +49,10 @@ class Study:
     """Settings of merging methods and procedures of surgery that differ from their defaults, by name; of joint training, as ``joint``."""
     depth: int = 0
     """The backbone's blocks; 0 where deep surgery finds none."""
+    widths: int = 0
+    """Those of all places that deep surgery corrects, together."""
+    parameters: int = 0
+    """The backbone's."""
     labelled: bool = False
     """Whether every task has a labelled training split, for joint training."""
 
@@ -141,7 +145,7 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         quick=quick,
         papers=papers,
         settings=settings or {},
-        depth=_depth(setting),
+        **_shape(setting),
         labelled=all("train" in task.splits for task in setting.tasks),
     )
 
@@ -172,9 +176,11 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _depth(setting: Setting) -> int:
-    """Return how many blocks the backbone has; 0 where surgery finds none."""
+def _shape(setting: Setting) -> dict[str, int]:
+    """Return the backbone's size, and its blocks and the widths behind them where surgery finds some."""
+    backbone = setting.backbone(setting.base)
+    size = sum(parameter.numel() for parameter in backbone.model.parameters())
     try:
-        return setting.backbone(setting.base).blocks.depth
+        return {"parameters": size, "depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
     except SutureError:
-        return 0
+        return {"parameters": size}

@@ -84,7 +84,7 @@ def _bars(bars: Bars) -> Spec:
 
 def _lines(lines: Lines) -> Spec:
     labels = [series.label for series in lines.series]
-    scale = _scale(lines)
+    scale = _scale(lines) | {"nice": False, "padding": 14}
     axis = {"values": lines.places} if len(lines.places) <= FEW else {}
     shape: Spec = {"field": "series", "type": "nominal", "legend": None}
     shape["scale"] = {"domain": labels, "range": [SHAPES[place % len(SHAPES)] for place in range(len(labels))]}
@@ -98,7 +98,7 @@ def _lines(lines: Lines) -> Spec:
                 "type": "quantitative",
                 "title": lines.x,
                 "scale": scale,
-                "axis": axis | {"format": "~g", "labelOverlap": True},
+                "axis": axis | {"format": "~g", "labelOverlap": True, "grid": False},
             },
             "color": _colour(lines.series),
         },
@@ -113,10 +113,10 @@ def _lines(lines: Lines) -> Spec:
 def _scale(lines: Lines) -> Spec:
     """Return the x-axis; a logarithmic one is linear below the smallest place above zero, if there are any there."""
     if not lines.logarithmic:
-        return {"type": "linear", "zero": False, "nice": False}
+        return {"type": "linear", "zero": False}
     if min(lines.places, default=1.0) > 0:
-        return {"type": "log", "nice": False}
-    return {"type": "symlog", "constant": min((place for place in lines.places if place > 0), default=1.0), "nice": False}
+        return {"type": "log"}
+    return {"type": "symlog", "constant": min((place for place in lines.places if place > 0), default=1.0)}
 
 
 def _plane(plane: Plane) -> Spec:

@@ -6,7 +6,7 @@ from html import escape
 from suture.report.charts import GLYPHS
 from suture.report.colours import BLACK, ON_DARK, series_colours, task_colours
 from suture.report.exhibits import AnyExhibit, Bars, Lines, Plane, Report, Table
-from suture.report.numbers import as_table
+from suture.report.numbers import as_table, drawable
 
 RESULTS = "Results"
 """The heading of exhibits without a section."""
@@ -70,7 +70,7 @@ def _remarks(notes: Sequence[str]) -> str:
 
 
 def _exhibit(exhibit: AnyExhibit) -> str:
-    name, data = id_of(exhibit), "" if isinstance(exhibit, Table) else " data-chart"
+    name, data = id_of(exhibit), " data-chart" if drawable(exhibit) else ""
     start = f'<article class="exhibit {exhibit.kind}" id="{name}" aria-labelledby="{name}-title"{data}>'
     title = f'<h3 id="{name}-title">{escape(exhibit.title)}</h3>'
     content = _table(exhibit) if isinstance(exhibit, Table) else _chart(exhibit)
@@ -101,6 +101,8 @@ def _number(cell: str) -> str:
 
 
 def _chart(exhibit: Bars | Lines | Plane) -> str:
+    if not drawable(exhibit):
+        return '<p class="remark">Nothing was measured.</p>'
     legend = _controls(exhibit) if isinstance(exhibit, Plane) else _key(exhibit)
     label = escape(f"{exhibit.title}; the numbers are in the table below")
     canvas = f'<div class="canvas" style="--height:{HEIGHTS[exhibit.kind]}px" role="img" aria-label="{label}"></div>'

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
-from suture.report.exhibits import Bars, Cloud, Lines, Plane, Series, Table
+from suture.report.exhibits import AnyExhibit, Bars, Cloud, Lines, Plane, Series, Table
 
 Row = list[object]
 
@@ -15,6 +16,19 @@ def measured(value: float | None) -> bool:
     (True, False, False)
     """
     return value is not None and math.isfinite(value)
+
+
+def drawable(exhibit: AnyExhibit) -> TypeGuard[Bars | Lines | Plane]:
+    """Say whether an exhibit is a picture that has something in it.
+
+    >>> drawable(Plane(name="tsne", title="", reference="individual", clouds=[]))
+    False
+    """
+    if isinstance(exhibit, Table):
+        return False
+    if isinstance(exhibit, Plane):
+        return any(cloud.x for cloud in exhibit.clouds)
+    return any(measured(mean) for series in exhibit.series for mean in series.mean)
 
 
 def told(mean: float | None, deviation: float | None) -> str:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { charts, dark: onDark } = JSON.parse(document.getElementById("charts").textContent);
+  const { charts, texts, dark: onDark } = JSON.parse(document.getElementById("charts").textContent);
   const tip = document.getElementById("tip");
   const darkness = matchMedia("screen and (prefers-color-scheme: dark)");
   const views = new Map();
@@ -59,7 +59,7 @@
     tip.hidden = !datum;
     if (!datum) return;
     const verdict = datum.right ? "classified right" : "classified wrong";
-    const lines = chart.clouds ? [chart.texts[datum.sample], `${datum.task} · ${datum.model} · ${verdict}`] : [datum.told];
+    const lines = chart.clouds ? [texts[datum.sample], `${datum.task} · ${datum.model} · ${verdict}`] : [datum.told];
     tip.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
     const { width, height } = tip.getBoundingClientRect();
     const beside = event.clientX + 14 + width > innerWidth ? event.clientX - 14 - width : event.clientX + 14;

@@ -19,8 +19,9 @@ from suture.checkpoints.writing import write_text
 from suture.errors import DataError
 from suture.report.charts import compiled, converter, spec_of
 from suture.report.colours import ON_DARK
-from suture.report.exhibits import Bars, Lines, Plane, Report, Table
+from suture.report.exhibits import Bars, Lines, Plane, Report
 from suture.report.markup import body_of, contents_of, id_of
+from suture.report.numbers import drawable
 
 REPORT, PAGE = "report.json", "report.html"
 DIGITS = 3
@@ -32,13 +33,13 @@ def page(report: Report) -> str:
 
     Raises :class:`UnsupportedFormat` where vl-convert, which brings the plotting library along, is not installed.
 
-    >>> table = Table(name="t", title="A < B", header=["model", "%"], rows=[["ties", "1.0"]])
-    >>> text = page(Report(title="R", summary="S", notes=[], exhibits=[table], recipe="name: r", provenance={}))
+    >>> text = page(Report(title="A < B", summary="S", notes=[], exhibits=[], recipe="name: r", provenance={}))
     >>> "A &lt; B" in text, "http-equiv" in text
     (True, True)
     """
     vega, script = _vega(), _resource("page.js")
-    charts = {id_of(exhibit): _chart(exhibit) for exhibit in report.exhibits if not isinstance(exhibit, Table)}
+    texts: dict[str, int] = {}
+    charts = {id_of(exhibit): _chart(exhibit, texts) for exhibit in report.exhibits if drawable(exhibit)}
     scripts = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (vega, script))
     # Vega compiles expressions, which are ours; nothing else in the page may run, and nothing may be fetched.
     policy = f"default-src 'none'; script-src {scripts} 'unsafe-eval'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -50,7 +51,7 @@ def page(report: Report) -> str:
         contents=contents_of(report),
         body=body_of(report),
         version=version("suture"),
-        charts=_json({"charts": charts, "dark": ON_DARK}),
+        charts=_json({"charts": charts, "texts": list(texts), "dark": ON_DARK}),
         vega=vega,
         script=script,
     )
@@ -90,11 +91,10 @@ def write_page(out: Path) -> Path:
     return file
 
 
-def _chart(exhibit: Bars | Lines | Plane) -> dict[str, Any]:
-    """Return a picture for the page's script; a plane's samples in columns, each text once."""
+def _chart(exhibit: Bars | Lines | Plane, texts: dict[str, int]) -> dict[str, Any]:
+    """Return a picture for the page's script; a plane's samples in columns, each by its place among all ``texts``, which grow."""
     chart: dict[str, Any] = {"spec": compiled(spec_of(exhibit))}
     if isinstance(exhibit, Plane):
-        texts = {text: place for place, text in enumerate(dict.fromkeys(text for cloud in exhibit.clouds for text in cloud.samples))}
         clouds = [
             {
                 "model": cloud.model,
@@ -102,11 +102,11 @@ def _chart(exhibit: Bars | Lines | Plane) -> dict[str, Any]:
                 "x": [round(value, DIGITS) for value in cloud.x],
                 "y": [round(value, DIGITS) for value in cloud.y],
                 "right": list(map(int, cloud.right)),
-                "samples": [texts[text] for text in cloud.samples],
+                "samples": [texts.setdefault(text, len(texts)) for text in cloud.samples],
             }
             for cloud in exhibit.clouds
         ]
-        chart |= {"clouds": clouds, "texts": list(texts), "reference": exhibit.reference}
+        chart |= {"clouds": clouds, "reference": exhibit.reference}
     return chart
 
 

@@ -4,20 +4,22 @@ from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain, series_of
 from suture.paper.measures import Measure
 from suture.paper.merges import THREE, Merge
-from suture.paper.study import DEEPER, Study
+from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Lines, Table
 
-BUDGETS = ("0.1%", "0.2%", "0.5%")
+RANKS = (1, 4, 16)
+"""Of surgery after every block: their parameters are the budgets of all."""
 NAMES = {SURGERY: "surgery", CLOSED: "closed form", DEEP: "deep closed form"}
 
 
-def _names(study: Study) -> dict[str, str]:
-    return {name: told for name, told in NAMES.items() if study.depth or name not in DEEPER}
+def _budget(study: Study, rank: int) -> float:
+    """Return the share of the backbone's parameters that corrections with a shift of this rank take at every place."""
+    return study.widths * (2 * rank + 1) / study.parameters
 
 
-def _measures(study: Study, merge: Merge, procedure: str, budget: str) -> list[Measure]:
+def _measures(study: Study, merge: Merge, procedure: str, rank: int) -> list[Measure]:
     seeds = study.seeds[:1] if procedure == DEEP else None
-    return operated(study, merge, {"procedure": procedure, "budget": budget}, seeds=seeds)
+    return operated(study, merge, {"procedure": procedure, "budget": _budget(study, rank)}, seeds=seeds)
 
 
 class Matched(Item):
@@ -27,26 +29,31 @@ class Matched(Item):
     title = "Surgery at the end and after every block, at the same number of parameters (SurgeryV2)"
 
     def measures(self, study: Study) -> list[Measure]:
-        """Return the grid."""
-        own = [each for merge in THREE for name in _names(study) for budget in BUDGETS for each in _measures(study, merge, name, budget)]
+        """Return the grid; nothing for a backbone without blocks."""
+        if not study.depth:
+            return []
+        own = [each for merge in THREE for name in NAMES for rank in RANKS for each in _measures(study, merge, name, rank)]
         return [*baseline(study), *(each for merge in THREE for each in plain(study, merge)), *own]
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table, and a figure for every merge."""
+        if not study.depth:
+            return []
         rows = []
         for merge in THREE:
             rows.append([merge.name, "none", "", "", f"{found.spread(plain(study, merge), 'accuracy', scale=100.0):.1f}", ""])
-            for name, told in _names(study).items():
-                for budget in BUDGETS:
-                    measures = _measures(study, merge, name, budget)
+            for name, told in NAMES.items():
+                for rank in RANKS:
+                    measures = _measures(study, merge, name, rank)
                     first = found[measures[0]]
                     size = max(int(each["parameters"]) for each in first["tasks"].values())
                     accuracy, bias = (found.spread(measures, metric, scale=scale) for metric, scale in METRICS)
-                    rows.append([merge.name, told, budget, f"{size:,}", f"{accuracy:.1f}", f"{bias:.4f}"])
+                    rows.append([merge.name, told, f"{_budget(study, rank):.3%}", f"{size:,}", f"{accuracy:.1f}", f"{bias:.4f}"])
         rows.append(["individual experts", "", "", "", f"{found.spread(baseline(study), 'accuracy', scale=100.0):.1f}", ""])
         notes = [
             *study.told,
-            "Budget: the share of the backbone's parameters that a task may cost. Held-out. Deep closed form: first seed, its rank "
+            f"Budget: the share of the backbone's parameters that a task may cost, as rank {', '.join(map(str, RANKS))} takes at every "
+            "place. Held-out. Deep closed form: first seed, its rank "
             "allotted to the blocks that have a use for it; the others', as high as the budget allows.",
         ]
         header = ["merge", "surgery", "budget", "parameters a task", "accuracy, %", "bias"]
@@ -59,15 +66,15 @@ METRICS = (("accuracy", 100.0), ("bias_mean_abs", 1.0))
 
 def _figure(study: Study, found: Found, merge: Merge, notes: list[str]) -> Lines:
     series = []
-    for name, told in _names(study).items():
-        spreads = [found.spread(_measures(study, merge, name, budget), "accuracy", scale=100.0) for budget in BUDGETS]
+    for name, told in NAMES.items():
+        spreads = [found.spread(_measures(study, merge, name, rank), "accuracy", scale=100.0) for rank in RANKS]
         series.append(series_of(told, spreads))
     return Lines(
         name=f"matched-{merge.method['method']}",
         title=f"At the same number of parameters: {merge.name}",
         x="parameters of a task, % of the backbone's",
         y="average accuracy, %",
-        places=[float(budget.rstrip("%")) for budget in BUDGETS],
+        places=[100 * _budget(study, rank) for rank in RANKS],
         logarithmic=True,
         series=series,
         notes=notes,
