@@ -39,7 +39,7 @@ class Noted:
     def run(self, store: Path, stage: Stage) -> None:
         log(store, f"start {self.name}")
         with stage(self.title, 1) as progress:
-            self.work()
+            self.work(store)
             progress(1)
         given = "".join((store / need.key).read_text() for need in self.needs)
         hidden = store / f".{self.key}.{os.getpid()}"
@@ -47,18 +47,18 @@ class Noted:
         hidden.replace(store / self.key)
         log(store, f"end {self.name}")
 
-    def work(self) -> None:
+    def work(self, store: Path) -> None:
         time.sleep(self.seconds)
 
 
 class Failing(Noted):
-    def work(self) -> None:
-        super().work()
+    def work(self, store: Path) -> None:
+        super().work(store)
         raise UnknownName("colour", "gren", ["green", "red"])
 
 
 class OddlyFailing(Noted):
-    def work(self) -> None:
+    def work(self, store: Path) -> None:
         raise Odd(lambda: 1)
 
 
@@ -67,23 +67,33 @@ class Odd(Exception):
 
 
 class Missing(Noted):
-    def work(self) -> None:
+    def work(self, store: Path) -> None:
         Path("/nonexistent/file").read_text()
 
 
 class Dying(Noted):
-    def work(self) -> None:
+    def work(self, store: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Warned(Noted):
-    def work(self) -> None:
+    def work(self, store: Path) -> None:
         warnings.warn("the ice is thin", SutureWarning, stacklevel=2)
 
 
 class Threads(Noted):
-    def work(self) -> None:
+    def work(self, store: Path) -> None:
         assert os.environ["OMP_NUM_THREADS"] == self.name
+
+
+class Held(Noted):
+    """Goes on when there is a file ``released`` in the store."""
+
+    def work(self, store: Path) -> None:
+        log(store, f"held {os.getpid()}")
+        deadline = time.monotonic() + 60
+        while not (store / "released").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 class Idle(Noted):
@@ -93,9 +103,10 @@ class Idle(Noted):
         pass
 
 
-def log(store: Path, line: str) -> None:
+def log(store: Path, line: str, file: str = "log") -> None:
     """Append a line: short writes to a file opened for appending do not mix."""
-    with (store / "log").open("a") as stream:
+    store.mkdir(parents=True, exist_ok=True)
+    with (store / file).open("a") as stream:
         stream.write(f"{line}\n")
 
 

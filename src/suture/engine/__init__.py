@@ -5,6 +5,7 @@ What was done is not done again, whoever did it: runs that were cut short go on,
 
 from suture.engine.graph import Engine, Summary, run_steps
 from suture.engine.local import LocalEngine
+from suture.engine.ray_engine import RayEngine
 from suture.engine.step import Resources, Step
 
-__all__ = ["Engine", "LocalEngine", "Resources", "Step", "Summary", "run_steps"]
+__all__ = ["Engine", "LocalEngine", "RayEngine", "Resources", "Step", "Summary", "run_steps"]

@@ -64,14 +64,14 @@ def hire(store: Path, threads: int) -> Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, store), name="suture-worker")
-    with _environment(dict.fromkeys(THREADS, str(threads))):
+    with environment(dict.fromkeys(THREADS, str(threads))):
         process.start()
     theirs.close()
     return Worker(process, ours)
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables that a process made in the block inherits: its libraries read them when they are imported, before any code of ours."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
