@@ -131,6 +131,7 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
     pool = min(len(task.split("calibration")) for task in setting.tasks)
     pool = min(pool, QUICK_POOL) if quick else pool
     size = min(recipe.calibration.size(pool), pool, QUICK_SAMPLES if quick else pool)
+    parameters, depth, widths = _shape(setting)
     return Study(
         name=setting.name,
         family=setting.family,
@@ -145,7 +146,9 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         quick=quick,
         papers=papers,
         settings=settings or {},
-        **_shape(setting),
+        depth=depth,
+        widths=widths,
+        parameters=parameters,
         labelled=all("train" in task.splits for task in setting.tasks),
     )
 
@@ -176,11 +179,11 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _shape(setting: Setting) -> dict[str, int]:
-    """Return the backbone's size, and its blocks and the widths behind them where surgery finds some."""
+def _shape(setting: Setting) -> tuple[int, int, int]:
+    """Return the backbone's parameters, its blocks and all widths behind them; 0 and 0 where surgery finds no blocks."""
     backbone = setting.backbone(setting.base)
     size = sum(parameter.numel() for parameter in backbone.model.parameters())
     try:
-        return {"parameters": size, "depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
+        return size, backbone.blocks.depth, sum(backbone.widths)
     except SutureError:
-        return {"parameters": size}
+        return size, 0, 0
