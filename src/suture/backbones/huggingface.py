@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,9 +74,8 @@ class HuggingFaceBackbone(Backbone):
     def digest(self) -> str:
         """The sha256 of everything that decides the representations."""
         companions = sorted(file for file in self.folder.iterdir() if file.is_file() and COMPANION.search(file.name))
-        libraries = [version("torch"), version("transformers")]
         named = [(file.name, sha256_of(file)) for file in companions]
-        identity = [self.weights.digest, named, self.pooled_by, *self._settings(), *libraries]
+        identity = [self.weights.digest, named, self.pooled_by, *self._settings(), *_libraries()]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def _settings(self) -> list[object]:
@@ -170,3 +169,9 @@ def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
         return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpoint(f"{folder}: {kind.__name__} cannot be made from this folder: {error}") from error
+
+
+@cache
+def _libraries() -> list[str]:
+    """Return the versions of what computes representations; looked up once, as it takes as long as hashing a tokenizer."""
+    return [version("torch"), version("transformers")]

@@ -52,6 +52,14 @@ class Representations:
     stage: Stage
     _known: dict[tuple[str, str], Encoded] = field(default_factory=dict)
 
+    def for_another(self, stage: Stage) -> "Representations":
+        """Return what knows the experts' representations, which are those of all merges, and nothing of other models."""
+        return Representations(self.setting, stage, {key: z for key, z in self._known.items() if key[0] == INDIVIDUAL})
+
+    def learn_from(self, other: "Representations") -> None:
+        """Take over what another knows of the experts."""
+        self._known |= other.for_another(silent)._known
+
     def shared(self, model: str, weights: Weights, split: str) -> Encoded:
         """Return each task's representations under one model."""
         return self._encode(model, dict.fromkeys(self.setting.experts, weights), split)

@@ -17,7 +17,7 @@ from suture.evaluation import INDIVIDUAL, PRETRAINED
 from suture.experiment.pipeline import Representations
 from suture.experiment.setting import Setting
 from suture.paper.steps import Encoded, Fit, Merged, StudyStep, Trained, experts_encoded
-from suture.paper.study import key_of, opened
+from suture.paper.study import key_of, representations
 from suture.representation import representation_bias
 from suture.surgery import Operation
 from suture.types import Stage
@@ -75,8 +75,8 @@ class Measure(StudyStep, ABC):
 
     def run(self, store: Path, stage: Stage) -> None:
         """Measure, and write the result whole or not at all."""
-        setting = opened(self.recipe)
-        found = self.measure(Bench(setting, Representations(setting, stage), store, stage))
+        with representations(self.recipe, stage) as seen:
+            found = self.measure(Bench(seen.setting, seen, store, stage))
         file = self.file(store)
         file.parent.mkdir(parents=True, exist_ok=True)
         with staged_file(file, replace=True) as part:

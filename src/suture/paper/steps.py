@@ -15,10 +15,10 @@ from suture.checkpoints import Checkpoint, Weights, open_checkpoint
 from suture.engine import Resources, Step
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED
 from suture.experiment import Recipe, pipeline
-from suture.experiment.pipeline import SPLIT_OF, Representations
+from suture.experiment.pipeline import SPLIT_OF
 from suture.merging import DataDrivenMethod, MergingMethod
 from suture.merging.method import SEED
-from suture.paper.study import SEEN, Study, key_of, opened
+from suture.paper.study import SEEN, Study, key_of, opened, representations
 from suture.representation import encode_cached
 from suture.surgery import Operation, load_operation, save_operation
 from suture.types import Stage
@@ -214,10 +214,10 @@ class Fit(StudyStep):
 
     def run(self, store: Path, stage: Stage) -> None:
         """Fit."""
-        setting, weights, started = opened(self.recipe), self.merged.open(store), time.perf_counter()
-        (procedure,), label = self.recipe.surgery, self.recipe.merges[0].label
-        seen = Representations(setting, stage)
-        (fitted,) = pipeline.fit_surgeries(setting, self.recipe, procedure, label, weights, seen, self.recipe.seeds, stage)
+        weights, started = self.merged.open(store), time.perf_counter()
+        (procedure,), label, seeds = self.recipe.surgery, self.recipe.merges[0].label, self.recipe.seeds
+        with representations(self.recipe, stage) as seen:
+            (fitted,) = pipeline.fit_surgeries(seen.setting, self.recipe, procedure, label, weights, seen, seeds, stage)
         told = {"seconds": time.perf_counter() - started, "rank": fitted.origin.rank, "procedure": fitted.origin.kind}
         with made_whole(self.place(store)) as folder:
             save_operation(folder / "surgery.safetensors", fitted.operation, fitted.origin)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from suture.errors import SutureError
 from suture.experiment import Recipe
 from suture.experiment.calibration import CalibrationRecipe, Mode
+from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import settings_of
 from suture.experiment.setting import Setting, prepare
+from suture.types import Stage, silent
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
 DEEPER = {"deep_closed_form", "surgery_v2"}
@@ -159,19 +162,32 @@ QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 100, 96, 64
 
 def opened(recipe: Recipe) -> Setting:
     """Return a recipe's setting, kept as long as the process lasts: the steps of a study differ in few of its parts."""
-    parts = recipe.model_copy(update={"merges": recipe.merges[:1], "seeds": [0], "surgery": recipe.surgery[:1]})
-    content = parts.model_dump(mode="json", exclude={"merges", "seeds", "surgery"})
-    content["calibration"] = {key: content["calibration"].get(key) for key in SEEN if key in content["calibration"]}
-    return _opened(json.dumps(content, sort_keys=True))
+    return _opened(_content(recipe)).setting
+
+
+@contextmanager
+def representations(recipe: Recipe, stage: Stage) -> Iterator[Representations]:
+    """Yield what reads the representations of a recipe's models; the experts' are read once in a process."""
+    kept = _opened(_content(recipe))
+    own = kept.for_another(stage)
+    yield own
+    kept.learn_from(own)
 
 
 SEEN = ("mode", "source", "text", "image", "pool", "damage")
 """What of a calibration decides which inputs there are to draw from."""
 
 
+def _content(recipe: Recipe) -> str:
+    """Return what decides a recipe's setting."""
+    content = recipe.model_dump(mode="json", exclude={"merges", "seeds", "surgery"})
+    content["calibration"] = {key: content["calibration"][key] for key in SEEN if key in content["calibration"]}
+    return json.dumps(content, sort_keys=True)
+
+
 @lru_cache(maxsize=16)
-def _opened(content: str) -> Setting:
-    return prepare(Recipe.model_validate({**json.loads(content), "merges": ["weight_averaging"]}))
+def _opened(content: str) -> Representations:
+    return Representations(prepare(Recipe.model_validate({**json.loads(content), "merges": ["weight_averaging"]})), silent)
 
 
 def key_of(*parts: Any) -> str:
