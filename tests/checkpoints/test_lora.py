@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_an_adapter_reads_as_the_expert_that_peft_makes(bert: Path, tmp_path: Pa
         torch.testing.assert_close(tensor, merged[name], rtol=1e-5, atol=1e-5)
         changed += not torch.equal(tensor, open_checkpoint(bert)[name])
     assert changed >= 2
+
+
+def test_an_adapter_travels_by_its_path(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_adapter(bert, tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    expert = open_expert(open_checkpoint(bert), Path("adapter"))
+    pickled, fingerprint = pickle.dumps(expert), expert.fingerprint
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickled)
+    assert again.fingerprint == fingerprint
+    assert all(torch.equal(again[name], expert[name]) for name in expert)
 
 
 def test_other_adapters_are_refused_by_name(bert: Path, tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ def test_mixed_precisions_need_a_dtype(
     assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
 
 
+def test_a_merge_by_several_jobs_is_the_same(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ["merge", "ties", "--base", bert, *experts.values()]
+    suture(*arguments, "-o", tmp_path / "one")
+    done = suture(*arguments, "-o", tmp_path / "two", "--jobs", 2)
+    assert "2 of 2: Merging: ties, shard 1 of 1" in done.stderr
+    files = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert files[0] == files[1]
+    assert "add --engine ray" in suture(*arguments, "-o", tmp_path / "no", "--address", "here:1", fails=2).stderr
+    assert "--jobs is for" in suture(*arguments, "-o", tmp_path / "no", "--engine", "ray", "--jobs", 2, fails=2).stderr
+
+
 def test_a_method_that_learns_merges_from_a_recipe(recipe_file: Path, bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
     settings = ["--set", "steps=2", "--set", "batch_size=4", "--set", "seed=1"]
     done = suture("merge", "ada_merging", "--recipe", recipe_file, "-o", tmp_path / "out", *settings)

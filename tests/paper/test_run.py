@@ -152,4 +152,3 @@ def test_the_command(recipe_file: Path, tmp_path: Path) -> None:
     assert "rank" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "Fig. 11" in suture("--list").stdout
-

@@ -8,7 +8,7 @@ from suture.checkpoints.cache import cache_folder
 from suture.checkpoints.companions import copy_companions
 from suture.checkpoints.converting import Converted, convert
 from suture.checkpoints.hub import local_copy, on_hub
-from suture.checkpoints.layout import write_like
+from suture.checkpoints.layout import name_in_folder, write_like, write_part
 from suture.checkpoints.lora import LoraExpert
 from suture.checkpoints.manifest import Manifest, read_manifest
 from suture.checkpoints.reading import OPEN_CLIP, SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
@@ -38,6 +38,7 @@ __all__ = [
     "copy_companions",
     "is_adapter",
     "local_copy",
+    "name_in_folder",
     "on_hub",
     "open_checkpoint",
     "open_expert",
@@ -48,6 +49,7 @@ __all__ = [
     "staged_folder",
     "ties_embeddings",
     "write_like",
+    "write_part",
     "write_safetensors",
 ]
 

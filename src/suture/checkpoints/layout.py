@@ -21,11 +21,16 @@ def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tens
     """
     digests = {}
     for file, own in groupby(tensors, key=lambda item: base.file_of[item[0]]):
-        specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
         target = name_in_folder(base, file)
-        digests[target] = write_safetensors(folder / target, specs, own)
+        digests[target] = write_part(base, file, folder / target, own, dtype)
     copy_companions(base, folder)
     return digests
+
+
+def write_part(base: Checkpoint, file: Path, target: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None = None) -> str:
+    """Write the tensors that one file of the base holds, in its order, and return the sha256; raises as :func:`write_like` does."""
+    specs = {name: _written(spec, dtype) for name, spec in base.specs.items() if base.file_of[name] == file}
+    return write_safetensors(target, specs, tensors)
 
 
 def name_in_folder(weights: Checkpoint, file: Path) -> str:

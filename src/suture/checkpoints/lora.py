@@ -62,6 +62,10 @@ class LoraExpert(Mapping[str, Tensor]):
         if strays:
             warnings.warn(f"{folder}: left out, as the base has no such tensor: {', '.join(strays)}", SutureWarning, stacklevel=3)
 
+    def __reduce__(self) -> tuple[type["LoraExpert"], tuple[Checkpoint, Path]]:
+        """Where it is unpickled the adapter is opened anew."""
+        return type(self), (self.base, self.path.absolute())
+
     @property
     def files(self) -> list[Path]:
         """The files that these weights come from."""

@@ -70,6 +70,10 @@ class Checkpoint(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.file_of)
 
+    def __reduce__(self) -> tuple[type["Checkpoint"], tuple[Path, list[Path]]]:
+        """Where it is unpickled, perhaps by a process of another working folder, the files are opened anew."""
+        return type(self), (self.path.absolute(), [file.absolute() for file in self.files])
+
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self)} tensors in {len(self.files)} file(s))"
 

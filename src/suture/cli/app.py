@@ -1,11 +1,13 @@
 """``suture``: the commands."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from suture.cli import console
+from suture.cli.engines import Address, EngineName, Jobs, chosen_engine
 from suture.errors import InvalidHyperparameter, UsageError
 
 if TYPE_CHECKING:
@@ -118,24 +120,31 @@ def merge(
     network: Annotated[
         str, typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the network, where it is one of your own.")
     ] = "",
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    address: Address = None,
     replace: Replace = False,
 ) -> None:
     """Merge experts into one model folder, tensor by tensor, whatever their size.
 
-    Methods that learn from unlabelled data (`suture methods` says which) need a recipe.
+    Methods that learn from unlabelled data (`suture methods` says which) need a recipe. With several jobs, or on a cluster, every file of
+    a sharded model is merged by itself; if that is cut short, the same command goes on from the files that were done.
     """
     import torch
 
     from suture.backbones import open_aligned
     from suture.checkpoints import check_output, open_checkpoint
-    from suture.merging import make_method, merge_to_folder
+    from suture.merging import make_method, merge_by_shards, merge_to_folder
 
+    crew = chosen_engine(engine, jobs, address)
     chosen, precision = make_method(method, _settings(settings or [])), None if dtype is None else getattr(torch, dtype)
     if recipe is not None:
         if base is not None or experts:
             raise UsageError("--recipe names base and experts itself: give either it, or --base and EXPERTS")
         if batch_norm is not None or network:
             raise UsageError("a recipe says itself what --batch-norm and --network do ('batch_norm', 'backbone.network'): leave them out")
+        if crew is not None:
+            raise UsageError("a merge by a recipe is not split: leave out --jobs and --engine")
         from suture.experiment import merge_only, read_recipe
 
         merge_only(read_recipe(recipe), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
@@ -145,7 +154,8 @@ def merge(
         check_output(out, replace=replace, inputs=[base, *experts])
         origin = open_checkpoint(base)
         sources = [open_aligned(origin, expert, network) for expert in experts]
-        merge_to_folder(
+        run_merge = merge_to_folder if crew is None else partial(merge_by_shards, engine=crew)
+        run_merge(
             chosen, origin, sources, out, dtype=precision, batch_norm=batch_norm or "mean", replace=replace, stage=console.progress_stage
         )
     console.show_written(out)

@@ -7,8 +7,8 @@ import typer
 
 from suture.cli import console
 from suture.cli.app import Out, Replace
+from suture.cli.engines import Address, EngineName, Jobs, chosen_engine
 from suture.cli.ship import app
-from suture.errors import UsageError
 
 if TYPE_CHECKING:
     from suture.paper import Study
@@ -23,11 +23,9 @@ def paper(
     recipe: Annotated[Path | None, typer.Option("--recipe", metavar="RECIPE", help="Experts and data of your own.")] = None,
     arch: Annotated[str, typer.Option("--arch", help="Of clip8: ViT-B-32, ViT-B-16 or ViT-L-14.")] = "ViT-B-32",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples, one seed, few steps of what learns by gradient.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many steps to run at once on this machine.")] = 1,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option("--engine", help="Run steps here, or on a Ray cluster (extra: ray).")
-    ] = "local",
-    address: Annotated[str | None, typer.Option("--address", help="Where the Ray cluster is; without it, one is started here.")] = None,
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    address: Address = None,
     store: Annotated[
         Path | None, typer.Option("--store", help="Where measurements are kept; for Ray, a folder that all nodes share.")
     ] = None,
@@ -40,16 +38,14 @@ def paper(
 
     What has been measured is kept and never measured again: a run that was cut short goes on where it was.
     """
-    from suture.paper import chosen, engine_of, write_paper
+    from suture.paper import chosen, write_paper
     from suture.report.tables import items_table
 
     wanted = chosen(items or [])
     if listed:
         console.out.print(items_table({item.name: item.title for item in chosen([])}))
         return
-    if address is not None and engine != "ray":
-        raise UsageError("--address is that of a Ray cluster: give --engine ray too")
-    runs = engine_of(engine, jobs, address)
+    runs = chosen_engine(engine, jobs, address)
     study = _study(suite, recipe, arch, quick=quick, yes=yes)
     written = write_paper(study, wanted, out, engine=runs, store=store, replace=replace, stage=console.progress_stage)
     console.show_notes([written.report.summary, *written.report.notes, f"{len(written.steps.ran)} steps were run; what is known is kept."])

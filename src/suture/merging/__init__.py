@@ -14,6 +14,7 @@ from suture.merging.iso_c import IsoC
 from suture.merging.method import DataDrivenMethod, MergingMethod, Paper
 from suture.merging.regmean import RegMean
 from suture.merging.regmean_pp import RegMeanPlusPlus
+from suture.merging.sharded import merge_by_shards
 from suture.merging.task_arithmetic import TaskArithmetic
 from suture.merging.ties import Ties
 from suture.merging.tsv_m import TsvM
@@ -65,6 +66,7 @@ __all__ = [
     "Walk",
     "WeightAveraging",
     "make_method",
+    "merge_by_shards",
     "merge_tensors",
     "merge_to_folder",
 ]

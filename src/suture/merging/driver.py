@@ -1,6 +1,6 @@
 """The one driver of every merging method: out of core, tensor by tensor, in the order of the disk."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +53,7 @@ def merge_tensors(
         stage(f"Merging: {method.name}", base.elements * method.passes) as progress,
     ):
         statistics = method.scan(Streamed(sources, progress)) if found is None else found
-        for name, tensor in _merged(method, sources, statistics, batch_norm, tied):
+        for name, tensor in merge_names(base, method, sources, statistics, batch_norm, tied):
             progress(tensor.numel())
             yield name, tensor
 
@@ -78,13 +78,8 @@ def merge_to_folder(
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
     """
     check_experts(base, experts, any_dtype=dtype is not None)
-    settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts], **(about or {})}
-    settings |= {"batch_norm": batch_norm, "dtype": None if dtype is None else str(dtype)}
-    if left_out := {str(expert.path): expert.left_out for expert in experts if isinstance(expert, AlignedExpert) and expert.left_out}:
-        settings["left_out"] = left_out
-    inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
+    manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
     files = [file for weights in (base, *experts) for file in weights.files]
-    manifest = Manifest(inputs=inputs, settings=settings)
     with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
         anew = batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base)
         policy: BatchNorm = "mean" if anew else batch_norm
@@ -93,6 +88,23 @@ def merge_to_folder(
             merged = _recalibrated(base, merged, calibration, dtype, stage)
         manifest.files = write_like(base, folder, merged, dtype)
     return Path(out)
+
+
+def manifest_of(
+    method: MergingMethod,
+    base: Checkpoint,
+    experts: Sequence[Weights],
+    dtype: torch.dtype | None,
+    batch_norm: BatchNorm,
+    about: Mapping[str, Any] | None,
+) -> Manifest:
+    """Return what a merged folder says of itself; the digests of its files come later."""
+    settings = {"method": str(method), "base": str(base.path), "experts": [str(expert.path) for expert in experts], **(about or {})}
+    settings |= {"batch_norm": batch_norm, "dtype": None if dtype is None else str(dtype)}
+    if left_out := {str(expert.path): expert.left_out for expert in experts if isinstance(expert, AlignedExpert) and expert.left_out}:
+        settings["left_out"] = left_out
+    inputs = {str(weights.path): f"fingerprint:{weights.fingerprint}" for weights in (base, *experts)}
+    return Manifest(inputs=inputs, settings=settings)
 
 
 def _recalibrated(
@@ -152,11 +164,11 @@ def _scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def _merged(
-    method: MergingMethod, sources: Sources, statistics: Statistics, policy: BatchNorm, tied: Mapping[str, str]
+def merge_names(
+    names: Iterable[str], method: MergingMethod, sources: Sources, statistics: Statistics, policy: BatchNorm, tied: Mapping[str, str]
 ) -> Iterator[tuple[str, Tensor]]:
     """Cut every tensor into pieces of work, and yield it when its last piece is done; what is tied is merged under one name."""
-    chosen = ((name, method_for(name, method, policy)) for name in sources.base)
+    chosen = ((name, method_for(name, method, policy)) for name in names)
     pieces = ((name, *piece) for name, own in chosen for piece in _pieces(own, tied.get(name, name), sources, statistics))
     done = sources.in_order(_bound(*piece) for piece in pieces)
     for name, tensor, last in done:

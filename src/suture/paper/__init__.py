@@ -2,8 +2,8 @@
 
 from suture.paper.clip8 import clip8_base, clip8_recipe
 from suture.paper.items import chosen
-from suture.paper.run import Written, engine_of, write_paper
+from suture.paper.run import Written, write_paper
 from suture.paper.settings import settings_for
 from suture.paper.study import Study, study_of
 
-__all__ = ["Study", "Written", "chosen", "clip8_base", "clip8_recipe", "engine_of", "settings_for", "study_of", "write_paper"]
+__all__ = ["Study", "Written", "chosen", "clip8_base", "clip8_recipe", "settings_for", "study_of", "write_paper"]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
@@ -76,18 +75,6 @@ def write_paper(
         write_text(folder / "report.json", report.model_dump_json(indent=1) + "\n")
         write_page(folder)
     return Written(out, report, steps)
-
-
-def engine_of(kind: Literal["local", "ray"], jobs: int = 1, address: str | None = None) -> Engine:
-    """Return what runs the steps: so many jobs of this machine, or a Ray cluster.
-
-    Raises :class:`suture.errors.UsageError` where Ray is not installed.
-    """
-    if kind == "local":
-        return LocalEngine(jobs)
-    from suture.engine.ray_engine import RayEngine
-
-    return RayEngine(address)
 
 
 def _summary(study: Study, found: Found) -> str:

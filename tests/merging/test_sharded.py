@@ -1,0 +1,136 @@
+"""Merging shard by shard: the same bytes as merging at once."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.engine import Engine, LocalEngine, RayEngine, run_steps
+from suture.errors import NonFiniteTensor, OutputExists, UsageError
+from suture.merging import (
+    AdaMerging,
+    Dare,
+    DareTies,
+    MergingMethod,
+    TaskArithmetic,
+    Ties,
+    WeightAveraging,
+    merge_by_shards,
+    merge_to_folder,
+)
+from suture.merging.sharded import Merge, shard_steps
+
+
+@pytest.fixture
+def sharded(bert: Path, tmp_path: Path) -> Checkpoint:
+    """The tiny BERT in three files."""
+    from transformers import AutoModel
+
+    folder = tmp_path / "sharded"
+    AutoModel.from_pretrained(bert).save_pretrained(folder, max_shard_size="11KB")
+    base = open_checkpoint(folder)
+    assert len(base.files) == 3
+    return base
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def both(
+    method: MergingMethod, base: Checkpoint, experts: list[Checkpoint], folder: Path, engine: Engine, dtype: torch.dtype | None = None
+) -> None:
+    """See to it that a merge by shards writes what a merge at once does."""
+    plain = contents(merge_to_folder(method, base, experts, folder / "plain", dtype=dtype))
+    split = contents(merge_by_shards(method, base, experts, folder / "split", engine=engine, dtype=dtype))
+    assert split.keys() == plain.keys()
+    assert [name for name in plain if split[name] != plain[name]] == []
+    assert not (folder / ".split.shards").exists()
+
+
+@pytest.mark.parametrize("method", [WeightAveraging(), TaskArithmetic(), Ties(), Dare(), DareTies(density=0.5)], ids=str)
+def test_shards_are_those_of_a_merge_at_once(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path, method: MergingMethod) -> None:
+    sources = [open_checkpoint(path) for path in experts.values()]
+    both(method, sharded, sources, tmp_path, engine=LocalEngine())
+
+
+@pytest.mark.parametrize("method", [Ties(), Dare()], ids=str)
+def test_processes_give_the_same(
+    sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path, method: MergingMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = [open_checkpoint(path.relative_to(tmp_path)) for path in experts.values()]
+    both(method, open_checkpoint("sharded"), sources, tmp_path, engine=LocalEngine(jobs=2))
+
+
+def tied(folder: Path, seed: int) -> Checkpoint:
+    """Two files, and one matrix in both."""
+    noise = torch.Generator().manual_seed(seed)
+    matrix, other = torch.randn(8, 8, generator=noise), torch.randn(8, 8, generator=noise)
+    folder.mkdir()
+    save_file({"first": matrix, "other": other}, folder / "model-00001-of-00002.safetensors")
+    save_file({"again": matrix.clone()}, folder / "model-00002-of-00002.safetensors")
+    places = {"first": 1, "other": 1, "again": 2}
+    weights = {name: f"model-0000{place}-of-00002.safetensors" for name, place in places.items()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    return open_checkpoint(folder)
+
+
+def test_what_is_tied_across_shards_stays_tied(tmp_path: Path) -> None:
+    base, *sources = [tied(tmp_path / f"model {seed}", seed) for seed in range(3)]
+    both(Dare(drop=0.5), base, sources, tmp_path, engine=LocalEngine())
+    out = open_checkpoint(tmp_path / "split")
+    assert torch.equal(out["first"], out["again"])
+
+
+def test_another_precision(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
+    sources = [open_checkpoint(path) for path in experts.values()]
+    both(TaskArithmetic(), sharded, sources, tmp_path, engine=LocalEngine(), dtype=torch.bfloat16)
+
+
+def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
+    sources = [open_checkpoint(path) for path in experts.values()]
+    store = tmp_path / ".split.shards"
+    steps = shard_steps(Merge(Ties(), sharded, tuple(sources)))
+    run_steps(steps[:2], store, LocalEngine())
+    before = {file: file.stat().st_mtime_ns for file in store.rglob("*.safetensors")}
+    assert len(before) == 2
+    summary = run_steps(steps, store, LocalEngine())
+    assert summary.ran == (steps[2].key,)
+    assert before.items() <= {file: file.stat().st_mtime_ns for file in store.rglob("*.safetensors")}.items()
+    both(Ties(), sharded, sources, tmp_path, engine=LocalEngine())
+
+
+def test_what_is_refused_leaves_no_output(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
+    sources, out = [open_checkpoint(path) for path in experts.values()], tmp_path / "out"
+    with pytest.raises(UsageError, match="ada_merging learns from data, and is not split by shards"):
+        merge_by_shards(AdaMerging(), sharded, sources, out, engine=LocalEngine())
+    with pytest.raises(UsageError, match="recalibrate"):
+        merge_by_shards(Ties(), sharded, sources, out, engine=LocalEngine(), batch_norm="recalibrate")
+    tensors = load_file(experts["pets"] / "model.safetensors")
+    tensors["embeddings.word_embeddings.weight"][0, 0] = float("nan")
+    save_file(tensors, experts["pets"] / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NonFiniteTensor, match=r"embeddings\.word_embeddings\.weight"):
+        merge_by_shards(Ties(), sharded, [open_checkpoint(path) for path in experts.values()], out, engine=LocalEngine())
+    assert not out.exists()
+    out.mkdir()
+    with pytest.raises(OutputExists, match="exists already"):
+        merge_by_shards(Ties(), sharded, sources, out, engine=LocalEngine())
+
+
+def test_nodes_give_the_same(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    cluster = cluster_utils.Cluster()
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False)
+        sources = [open_checkpoint(path) for path in experts.values()]
+        both(Ties(), sharded, sources, tmp_path, engine=RayEngine(cluster.address))
+    finally:
+        cluster.shutdown()
