@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from backbones import zoo
-from suture.errors import UnknownName
-from suture.experiment import paper_recipe
+from suture.paper import clip8_recipe
+from suture.paper.merges import MERGES
+from suture.paper.published import published
 from suture.tasks.prompts import read_prompts
 from suture.tasks.suites.clip8 import architectures, sources
 
@@ -82,56 +83,51 @@ def test_the_whole_of_it_in_miniature(tmp_path: Path) -> None:
     publish_models(cache, tmp_path, pickled=True)
     publish_data(cache)
 
-    asked = suture("--arch", "ViT-B-32", cache=cache, folder=tmp_path)
+    asked = suture("--suite", "clip8", "--arch", "ViT-B-32", cache=cache, folder=tmp_path)
     assert asked.returncode == 1
     assert "Go on? [y/N]" in asked.stdout
     assert "openai/clip-vit-base-patch32" in asked.stdout
     assert "custom, non-commercial" in asked.stdout
     assert not (tmp_path / "out").exists()
 
-    settings = ("--suite", "clip8", "--arch", "ViT-B-32", "--yes", "--only", "weight_averaging", "--only", "task_arithmetic")
-    done = suture(*settings, cache=cache, folder=tmp_path)
+    done = suture("all", "--suite", "clip8", "--arch", "ViT-B-32", "--quick", "--yes", "--jobs", "2", cache=cache, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "transductive" in done.stdout
-    out = tmp_path / "out" / "clip8"
-    rows = list(csv.DictReader((out / "results.csv").open()))
-    assert {row["task"] for row in rows} >= {task.name for task in sources("ViT-B-32").tasks}
-    bias = {(row["merge"], row["surgery"]): float(row["value"]) for row in rows if row["metric"] == "bias_l1" and row["task"] == "eurosat"}
-    assert bias["task_arithmetic", "surgery"] < bias["task_arithmetic", "none"]
-    merged, base = (load_file(out / "merged" / "weight_averaging" / "model.safetensors"), load_file(next(cache_of(tmp_path))))
-    assert merged.keys() == base.keys()
-    text, image = "text_projection.weight", "vision_model.encoder.layers.0.mlp.fc1.weight"
-    assert torch.equal(merged[text], base[text])
-    assert not torch.equal(merged[image], base[image])
-
-
-def cache_of(folder: Path) -> Any:
-    return (folder / "cache" / "converted").glob("*/model.safetensors")
+    out = tmp_path / "out" / "paper"
+    rows = list(csv.DictReader((out / "methods" / "methods.csv").open(encoding="utf-8", newline="")))
+    published = {row["method"]: row["published"] for row in rows}
+    assert (published["Task arithmetic"], published["Task arithmetic + surgery, rank 16"], published["Individual"]) == (
+        "69.1",
+        "80.9",
+        "90.5",
+    )
+    assert all(row["held-out"] for row in rows)
+    table = next(csv.reader((out / "methods" / "methods-transductive.csv").open(encoding="utf-8", newline="")))
+    assert table == ["method", *(task.name for task in sources("ViT-B-32").tasks), "average"]
+    for table_of in ("data", "online", "rank"):
+        assert "AdaMerging" in (out / table_of / f"{table_of}-published.md").read_text()
+    assert (out / "report.html").stat().st_size < 5_000_000
 
 
 def test_what_is_not_in_the_cache_is_named(tmp_path: Path) -> None:
-    found = suture("--yes", "--only", "weight_averaging", cache=tmp_path / "hub", folder=tmp_path)
+    found = suture("rank", "--suite", "clip8", "--yes", cache=tmp_path / "hub", folder=tmp_path)
     assert found.returncode != 0
     assert "hf://openai/clip-vit-base-patch32 is not in the local cache, and the hub cannot be reached" in " ".join(found.stderr.split())
-    wrong = suture("--arch", "ViT-B-23", cache=tmp_path / "hub", folder=tmp_path)
+    wrong = suture("--suite", "clip8", "--arch", "ViT-B-23", cache=tmp_path / "hub", folder=tmp_path)
     assert "ViT-B-32" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.parametrize("architecture", architectures())
 def test_every_architecture_has_a_recipe_of_the_hubs_names(architecture: str) -> None:
-    recipe = paper_recipe(architecture, "base")
+    recipe = clip8_recipe(architecture, "base")
     patch = architecture.rpartition("-")[2]
     assert str(recipe.tasks[0].expert) == f"hf:/tanganke/clip-vit-{'large' if architecture[4] == 'L' else 'base'}-patch{patch}_sun397"
     assert [task.name for task in recipe.tasks] == ["sun397", "stanford_cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd"]
-    assert {merge.name for merge in recipe.merges} >= {"weight_averaging", "ties", "ada_merging", "concrete_ada_merging"}
-    assert recipe.calibration.mode == "transductive"
-    assert all(task.calibration is None for task in recipe.tasks)
-    held_out = paper_recipe(architecture, "base", ["ties"], held_out=True)
-    assert held_out.calibration.mode == "held-out"
-    assert [str(task.calibration) for task in held_out.tasks][:2] == ["tanganke/sun397 (train)", "tanganke/stanford_cars (train)"]
+    assert [str(task.calibration) for task in recipe.tasks][:2] == ["tanganke/sun397 (train)", "tanganke/stanford_cars (train)"]
+    assert [str(task.test) for task in recipe.tasks][:2] == ["tanganke/sun397 (test)", "tanganke/stanford_cars (test)"]
+    assert {str(merge.method["method"]) for merge in MERGES} >= {"weight_averaging", "ties", "ada_merging", "concrete_ada_merging"}
 
 
-def test_a_method_of_nobodys_is_refused() -> None:
-    with pytest.raises(UnknownName, match="ties"):
-        paper_recipe("ViT-B-32", "base", ["tis"])
+def test_every_method_of_table_1_is_there() -> None:
+    theirs = {cell.method for cell in published() if cell.table == "1" and "+" not in cell.method}
+    assert {merge.published for merge in MERGES if merge.published} == theirs - {"Pretrained", "Individual", "Traditional MTL"}
