@@ -93,19 +93,3 @@ def _identity_of_pixels(picture: Picture) -> str:
 def identities(inputs: Iterable[Input]) -> list[str]:
     """Return the identity of every input."""
     return [identity_of(each) for each in inputs]
-
-
-def described(given: Input, number: int) -> str:
-    """Return a few words that tell a reader which input it is: a text's first, or an image's number.
-
-    >>> described("a good   film", 7), described(np.zeros((2, 2), dtype=np.uint8), 7)
-    ('a good film', 'image 7')
-    """
-    if not isinstance(given, str):
-        return f"image {number}"
-    text = " ".join(given.split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-LONGEST = 120
-"""Characters of a text that are shown."""

@@ -1,13 +1,11 @@
 """What an experiment shows: its figures, and its report."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from suture.checkpoints import Manifest
-from suture.errors import SutureWarning, UnsupportedFormat
 from suture.evaluation import AVERAGE, INDIVIDUAL, PRETRAINED, Model, Results
 from suture.experiment.pipeline import Encoded
 from suture.experiment.recipe import Recipe
@@ -16,7 +14,7 @@ from suture.inputs import Input
 from suture.report.drawing import draw
 from suture.report.exhibits import AnyExhibit, Bars, Cloud, Plane, Report, Series, Table
 from suture.report.figures import accuracy_figure, bias_figure, save_figure
-from suture.report.page import write_page, write_report
+from suture.report.page import write_report_and_page
 from suture.report.tables import METRICS, cells, labels_of
 from suture.representation import project
 from suture.types import Progress
@@ -56,11 +54,7 @@ def write_pictures(
     plane = plane_of(setting, encoded, recipe.seeds[0])
     save_figure(lambda: draw(plane), figures / "tsne")
     progress(1)
-    write_report(folder, report_of(recipe, results, operated, plane, notes, manifest))
-    try:
-        write_page(folder)
-    except UnsupportedFormat as error:
-        warnings.warn(f"report.html is not written: {error}; then suture report OUT makes it", SutureWarning, stacklevel=2)
+    write_report_and_page(folder, report_of(recipe, results, operated, plane, notes, manifest))
     progress(1)
 
 

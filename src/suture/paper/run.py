@@ -18,7 +18,7 @@ from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Report
-from suture.report.page import write_page
+from suture.report.page import write_report_and_page
 from suture.report.writing import write_exhibit
 from suture.types import Stage, silent
 
@@ -72,8 +72,7 @@ def write_paper(
             for exhibit in exhibits:
                 write_exhibit(folder / item.name, exhibit)
                 progress(1)
-        write_text(folder / "report.json", report.model_dump_json(indent=1) + "\n")
-        write_page(folder)
+        write_report_and_page(folder, report)
     return Written(out, report, steps)
 
 

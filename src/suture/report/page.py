@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import warnings
 from functools import cache
 from html import escape
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from suture.checkpoints import read_manifest, sha256_of, staged_file
 from suture.checkpoints.manifest import MANIFEST
 from suture.checkpoints.writing import write_text
-from suture.errors import DataError
+from suture.errors import DataError, SutureWarning, UnsupportedFormat
 from suture.report.charts import compiled, converter, spec_of
 from suture.report.colours import ON_DARK
 from suture.report.exhibits import Bars, Lines, Plane, Report
@@ -63,7 +64,7 @@ def read_report(out: Path) -> Report:
     try:
         return Report.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}; `suture run` writes one") from error
+        raise DataError(f"{file} cannot be read: {error.strerror or error}; `suture run` and `suture paper` write one") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -73,6 +74,15 @@ def read_report(out: Path) -> Report:
 def write_report(folder: Path, report: Report) -> None:
     """Write ``report.json`` into a folder."""
     write_text(folder / REPORT, report.model_dump_json(indent=1) + "\n")
+
+
+def write_report_and_page(folder: Path, report: Report) -> None:
+    """Write ``report.json`` and, where what draws it is installed, ``report.html``; else a :class:`SutureWarning` says so."""
+    write_report(folder, report)
+    try:
+        write_page(folder)
+    except UnsupportedFormat as error:
+        warnings.warn(f"report.html is not written: {error}; then suture report OUT makes it", SutureWarning, stacklevel=2)
 
 
 def write_page(out: Path) -> Path:

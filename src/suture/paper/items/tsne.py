@@ -6,7 +6,7 @@ from typing import Any
 
 from suture.engine import Step
 from suture.evaluation import INDIVIDUAL
-from suture.inputs import described
+from suture.experiment.reporting import PLOTTED_SAMPLES, plane_of
 from suture.paper.found import Found
 from suture.paper.items.item import DEEP, SURGERY, Item, procedure_of
 from suture.paper.measures import Bench, Measure
@@ -14,10 +14,6 @@ from suture.paper.merges import FOUR, Merge
 from suture.paper.steps import Encoded, Fit, experts_encoded
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Cloud, Plane
-from suture.representation import project
-
-SAMPLES = 60
-"""Test samples of a task: more only hide one another."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Picture(Measure):
     @property
     def told(self) -> Sequence[object]:
         """How many samples, and which surgeries."""
-        return (SAMPLES, [[name, Fit(self.study, recipe).key] for name, recipe in self.procedures])
+        return (PLOTTED_SAMPLES, [[name, Fit(self.study, recipe).key] for name, recipe in self.procedures])
 
     @property
     def title(self) -> str:
@@ -51,25 +47,8 @@ class Picture(Measure):
         for name, recipe in self.procedures:
             operation, _ = Fit(self.study, recipe).open(bench.store)
             models[name] = bench.representations.after(operation, label, weights, "test")
-        tasks = [task.name for task in bench.setting.tasks]
-        placed = iter(project([encoded[task][:SAMPLES] for encoded in models.values() for task in tasks], self.study.seeds[0]))
-        clouds = []
-        for model, encoded in models.items():
-            for task in bench.setting.tasks:
-                x, y = next(placed).T.tolist()
-                right = bench.setting.heads[task.name](encoded[task.name][:SAMPLES]).argmax(dim=1)
-                own = task.split("test").first(SAMPLES)
-                clouds.append(
-                    {
-                        "model": model,
-                        "task": task.name,
-                        "x": [round(each, 3) for each in x],
-                        "y": [round(each, 3) for each in y],
-                        "samples": [described(each, place) for place, each in enumerate(own.inputs)],
-                        "right": (right == own.known_labels()).tolist(),
-                    }
-                )
-        return {"clouds": clouds}
+        plane = plane_of(bench.setting, models, self.study.seeds[0])
+        return {"clouds": [cloud.model_dump() for cloud in plane.clouds]}
 
 
 class Tsne(Item):
@@ -86,7 +65,7 @@ class Tsne(Item):
         """Return the planes."""
         notes = [
             study.told[0],
-            f"The first {SAMPLES} test samples of every task; surgery held-out, rank 16; scikit-learn's t-SNE.",
+            f"The first {PLOTTED_SAMPLES} test samples of every task; surgery held-out, rank 16; scikit-learn's t-SNE.",
         ]
         return [
             Plane(
