@@ -134,7 +134,7 @@ def merge(
 def train_jointly(setting: Setting, recipe: Recipe, seed: int, out: Path, stage: Stage = silent) -> Checkpoint:
     """Fine-tune the base on all tasks' training data and write it; what is trained is what any expert's fine-tuning changed."""
     assert recipe.joint is not None  # noqa: S101  the caller looked
-    splits = {task.name: task.split("train") for task in setting.tasks}
+    splits = {task.name: task.split("train").first(recipe.joint.samples) for task in setting.tasks}
     given = {task: split.inputs for task, split in splits.items()}
     inputs = TaskCalibration(setting.backbone(setting.base), given, setting.heads, getattr(torch, recipe.calibration.precision))
     vectors = [TaskVector(setting.base, expert) for expert in setting.experts.values()]

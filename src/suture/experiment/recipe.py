@@ -68,10 +68,12 @@ class JointRecipe(Strict):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False)
+    samples: int | None = Field(None, ge=1)
+    """The first of each task's that are trained on; without a number, all."""
 
     def schedule(self) -> FineTuning:
         """Return the schedule that these numbers describe."""
-        return FineTuning(**self.model_dump())
+        return FineTuning(**self.model_dump(exclude={"samples"}))
 
 
 def _papers_own() -> list[AnyProcedure]:

@@ -100,7 +100,7 @@ class Trained(StudyStep):
     def key(self) -> str:
         """The digest of the base, the data and the schedule."""
         assert self.recipe.joint is not None  # noqa: S101  made with one
-        told = [self.recipe.joint.model_dump(), self.recipe.calibration.precision, self.recipe.seeds]
+        told = [self.recipe.joint.model_dump(exclude_none=True), self.recipe.calibration.precision, self.recipe.seeds]
         return key_of("trained", __version__, self.study.weights, self.study.data, told)
 
     def place(self, store: Path) -> Path:
