@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from suture.engine import LocalEngine, run_steps
+from suture.engine import LocalEngine, RayEngine, run_steps
 from suture.evaluation import Model, Results
 from suture.experiment import read_recipe, run
 from suture.paper import Study, chosen, study_of, write_paper
@@ -116,6 +116,14 @@ def test_several_processes_find_the_same(study: Study, tmp_path: Path) -> None:
     two = write_paper(study, chosen(["cost", "rank"]), tmp_path / "two", store=tmp_path / "second", engine=LocalEngine(2))
     assert one.report == two.report
     assert sorted(one.steps.ran) == sorted(two.steps.ran)
+
+
+def test_a_cluster_finds_the_same(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    here = write_paper(study, chosen(["cost"]), tmp_path / "one", store=tmp_path / "first")
+    there = write_paper(study, chosen(["cost"]), tmp_path / "two", store=tmp_path / "second", engine=RayEngine())
+    assert here.report == there.report
+    assert sorted(here.steps.ran) == sorted(there.steps.ran)
 
 
 def test_what_learns_is_merged_once_whatever_surgery_is_fitted_on(study: Study) -> None:
