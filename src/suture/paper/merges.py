@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from suture.paper.study import Study
+from suture.paper.study import DEEPER, Study
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,13 @@ FOUR = (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, TIES, ADA_MERGING)
 """Those of the papers' figures."""
 THREE = (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, TIES)
 """Those that learn nothing."""
+
+
+def deep(study: Study, merge: Merge) -> bool:
+    """Say whether surgery behind blocks, whose fit takes passes through both networks, is measured on a merge."""
+    return study.depth > 0 and merge in FOUR and (merge == TASK_ARITHMETIC or not study.quick)
+
+
+def possible(study: Study, procedures: Mapping[str, Mapping[str, Any]], merge: Merge) -> dict[str, Mapping[str, Any]]:
+    """Return the procedures that are measured on a merge, by their names."""
+    return {name: own for name, own in procedures.items() if own["procedure"] not in DEEPER or deep(study, merge)}

@@ -15,7 +15,7 @@ from suture.experiment.runner import LIBRARIES
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain
 from suture.paper.measures import Measure
-from suture.paper.merges import TASK_ARITHMETIC
+from suture.paper.merges import TASK_ARITHMETIC, possible
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Report
 from suture.report.page import write_report_and_page
@@ -84,8 +84,7 @@ def _summary(study: Study, found: Found) -> str:
 
     merge, parts = TASK_ARITHMETIC, list[str]()
     told = {SURGERY: "with the papers' surgery", CLOSED: "with its closed form", DEEP: "with closed forms behind every block"}
-    possible = study.possible({name: {"procedure": name, "rank": 16} for name in told})
-    for name, procedure in possible.items():
+    for name, procedure in possible(study, {name: {"procedure": name, "rank": 16} for name in told}, merge).items():
         measures = operated(study, merge, procedure, seeds=study.seeds[:1] if name == DEEP else None)
         if found.has(measures):
             parts.append(f"{accuracy(measures)} {told[name]}")

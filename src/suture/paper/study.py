@@ -112,11 +112,9 @@ class Study:
         if self.settings:
             told = (f"{name} {', '.join(f'{key} {value}' for key, value in own.items())}" for name, own in self.settings.items())
             notes.append(f"{'Quick: shorter' if self.quick else 'Other'} schedules and settings than the papers': {'; '.join(told)}.")
+        if self.quick and self.depth:
+            notes.append("Quick: what corrects behind blocks is measured on task arithmetic alone.")
         return notes
-
-    def possible(self, procedures: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-        """Return the procedures that the backbone allows: those after every block take blocks."""
-        return {name: own for name, own in procedures.items() if self.depth or own["procedure"] not in DEEPER}
 
 
 def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings: Mapping[str, Mapping[str, Any]] | None = None) -> Study:

@@ -6,7 +6,7 @@ from typing import Any
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, of_all, operated, plain
 from suture.paper.measures import Measure
-from suture.paper.merges import THREE
+from suture.paper.merges import THREE, deep
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit
 
@@ -33,7 +33,7 @@ def _rows(study: Study) -> list[Row]:
             told = {**changed, "name": label} if changed else changed
             rows.append(Row((merge.name, label), operated(study, merge, {"procedure": SURGERY, "rank": 16, **told}), bare))
         rows.append(Row((merge.name, "solved for, at the end"), operated(study, merge, {"procedure": CLOSED, "rank": 16}), bare))
-        for label, procedure in _deep(study).items():
+        for label, procedure in (_deep(study) if deep(study, merge) else {}).items():
             rows.append(Row((merge.name, label), operated(study, merge, procedure, seeds=study.seeds[:1]), bare))
     return rows
 
@@ -41,8 +41,6 @@ def _rows(study: Study) -> list[Row]:
 def _deep(study: Study) -> dict[str, Mapping[str, Any]]:
     """Return the choices of blocks, all solved for; the representation is corrected in each."""
     depth = study.depth
-    if not depth:
-        return {}
     half = depth // 2
     parts: dict[str, Sequence[int]] = {
         "the first half of the blocks": range(half),

@@ -7,7 +7,7 @@ from suture.experiment.calibration import Mode
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, operated, plain, series_of
 from suture.paper.measures import Measure
-from suture.paper.merges import FOUR, MERGES, Merge
+from suture.paper.merges import FOUR, MERGES, Merge, possible
 from suture.paper.study import MODES, Study
 from suture.report.exhibits import AnyExhibit, Bars, Table
 
@@ -21,7 +21,7 @@ AFTER_BLOCKS = {"deep closed form, rank 16": {"procedure": DEEP, "rank": 16}}
 
 def _series(study: Study, merge: Merge, mode: Mode) -> dict[str, list[Measure]]:
     """Return the measurements of a merge by what was done to it."""
-    procedures = study.possible(PROCEDURES | (AFTER_BLOCKS if merge in FOUR else {}))
+    procedures = possible(study, PROCEDURES | AFTER_BLOCKS, merge)
     seeds = {DEEP: study.seeds[:1]}
     done = {
         label: operated(study, merge, procedure, mode, seeds.get(str(procedure["procedure"]))) for label, procedure in procedures.items()

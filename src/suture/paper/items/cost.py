@@ -3,7 +3,7 @@
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated
 from suture.paper.measures import Measure
-from suture.paper.merges import AVERAGE_OF_WEIGHTS
+from suture.paper.merges import TASK_ARITHMETIC
 from suture.paper.study import DEEPER, Study
 from suture.report.exhibits import AnyExhibit, Table
 
@@ -24,7 +24,7 @@ class Cost(Item):
     def _fits(self, study: Study) -> list[tuple[Measure, str, int]]:
         """Return each fit with its name and rank."""
         return [
-            (operated(study, AVERAGE_OF_WEIGHTS, {"procedure": procedure, "rank": rank}, seeds=study.seeds[:1])[0], NAMES[procedure], rank)
+            (operated(study, TASK_ARITHMETIC, {"procedure": procedure, "rank": rank}, seeds=study.seeds[:1])[0], NAMES[procedure], rank)
             for procedure, ranks in SIZES.items()
             if study.depth or procedure not in DEEPER
             for rank in ranks

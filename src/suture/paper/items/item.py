@@ -103,11 +103,23 @@ class Sweep:
     modes: Sequence[Mode]
     at: Callable[[Study, Merge, Mapping[str, Any], Mode, int | float], list[Measure]]
     """Returns the measurements at one place."""
+    header: str
+    """What a place is called, as a format."""
+    quick: Sequence[int | float] = ()
+    """The places of a quick study, where those are fewer."""
+
+    def places_of(self, study: Study) -> Sequence[int | float]:
+        """Return the places of a study."""
+        return self.quick if study.quick and self.quick else self.places
+
+    def headers(self, study: Study) -> list[str]:
+        """Return the names of the places."""
+        return [self.header.format(place) for place in self.places_of(study)]
 
     def rows(self, study: Study) -> list[tuple[Merge, Mode, str, list[list[Measure]]]]:
         """Return every curve: its merge, mode and procedure, and its measurements place by place."""
         return [
-            (merge, mode, label, [self.at(study, merge, procedure, mode, place) for place in self.places])
+            (merge, mode, label, [self.at(study, merge, procedure, mode, place) for place in self.places_of(study)])
             for merge in self.merges
             for mode in self.modes
             for label, procedure in self.procedures.items()
@@ -119,7 +131,7 @@ class Sweep:
         bare = [measure for merge in self.merges for mode in self.modes for measure in plain(study, merge, mode)]
         return [*baseline(study), *bare, *own]
 
-    def table(self, study: Study, found: Found, name: str, title: str, headers: Sequence[str], notes: Sequence[str]) -> Table:
+    def table(self, study: Study, found: Found, name: str, title: str, notes: Sequence[str]) -> Table:
         """Return a row per curve, a column per place; the accuracy is the average over tasks, in %."""
         lines = []
         for merge, mode, label, places in self.rows(study):
@@ -127,8 +139,10 @@ class Sweep:
             cells = [f"{found.spread(place, 'accuracy', scale=100.0):.1f}" for place in places]
             lines.append([merge.name, label, mode, bare, *cells])
         individual = f"{found.spread(baseline(study), 'accuracy', scale=100.0):.1f}"
-        lines.append(["individual experts", "", "", individual, *[""] * len(self.places)])
-        return Table(name=name, title=title, header=["merge", "surgery", "calibration", "none", *headers], rows=lines, notes=list(notes))
+        lines.append(["individual experts", "", "", individual, *[""] * len(self.places_of(study))])
+        return Table(
+            name=name, title=title, header=["merge", "surgery", "calibration", "none", *self.headers(study)], rows=lines, notes=list(notes)
+        )
 
     def lines(self, study: Study, found: Found, name: str, title: str, x: str, mode: Mode, *, logarithmic: bool = True) -> Lines:
         """Return the curves of one mode."""
@@ -137,13 +151,13 @@ class Sweep:
             for merge, own, label, places in self.rows(study)
             if own == mode
         }
-        series = [*curves(found, chosen), level(found, "individual experts", baseline(study), len(self.places))]
+        series = [*curves(found, chosen), level(found, "individual experts", baseline(study), len(self.places_of(study)))]
         return Lines(
             name=name,
             title=f"{title}, {mode}",
             x=x,
             y="average accuracy, %",
-            places=list(self.places),
+            places=list(self.places_of(study)),
             logarithmic=logarithmic,
             series=series,
             notes=study.told,

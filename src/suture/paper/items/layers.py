@@ -10,7 +10,7 @@ from suture.experiment import Recipe
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_of
 from suture.paper.measures import Bench, Measure
-from suture.paper.merges import FOUR, Merge
+from suture.paper.merges import FOUR, Merge, deep
 from suture.paper.steps import Fit
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Bars, Series, Table
@@ -82,18 +82,18 @@ class Layers(Item):
 
     def measures(self, study: Study) -> list[Measure]:
         """Return all bars."""
-        return [drift for merge in FOUR for _, drift in _drifts(study, merge)] if study.depth else []
+        return [drift for merge in _merges(study) for _, drift in _drifts(study, merge)]
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table, and bars for every merge; nothing for a backbone without blocks."""
-        if not study.depth:
+        if not _merges(study):
             return []
         notes = [
             *study.told,
             f"Mean |Δ| of the mean token behind every block, and of z; {SAMPLES} test samples a task. Held-out; one seed.",
         ]
         rows, bars, groups = [], list[AnyExhibit](), list[str]()
-        for place, merge in enumerate(FOUR, 1):
+        for place, merge in enumerate(_merges(study), 1):
             series = []
             for label, drift in _drifts(study, merge):
                 values = [fmean(blocks) for blocks in zip(*found[drift]["blocks"].values(), strict=True)]
@@ -104,6 +104,10 @@ class Layers(Item):
             title = f"Bias behind every block: {merge.name}"
             bars.append(Bars(name=name, title=title, y="mean |Δ| to the expert", groups=groups, series=series, notes=notes))
         return [Table(name="layers", title=self.title, header=["merge", "surgery", *groups], rows=rows, notes=notes), *bars]
+
+
+def _merges(study: Study) -> list[Merge]:
+    return [merge for merge in FOUR if deep(study, merge)]
 
 
 def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:

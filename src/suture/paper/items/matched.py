@@ -3,7 +3,7 @@
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain, series_of
 from suture.paper.measures import Measure
-from suture.paper.merges import THREE, Merge
+from suture.paper.merges import THREE, Merge, deep
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Lines, Table
 
@@ -22,6 +22,10 @@ def _measures(study: Study, merge: Merge, procedure: str, rank: int) -> list[Mea
     return operated(study, merge, {"procedure": procedure, "budget": _budget(study, rank)}, seeds=seeds)
 
 
+def _merges(study: Study) -> list[Merge]:
+    return [merge for merge in THREE if deep(study, merge)]
+
+
 class Matched(Item):
     """Surgery at the end and after every block, with as many parameters."""
 
@@ -30,17 +34,17 @@ class Matched(Item):
 
     def measures(self, study: Study) -> list[Measure]:
         """Return the grid; nothing for a backbone without blocks."""
-        if not study.depth:
+        if not _merges(study):
             return []
-        own = [each for merge in THREE for name in NAMES for rank in RANKS for each in _measures(study, merge, name, rank)]
-        return [*baseline(study), *(each for merge in THREE for each in plain(study, merge)), *own]
+        own = [each for merge in _merges(study) for name in NAMES for rank in RANKS for each in _measures(study, merge, name, rank)]
+        return [*baseline(study), *(each for merge in _merges(study) for each in plain(study, merge)), *own]
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table, and a figure for every merge."""
-        if not study.depth:
+        if not _merges(study):
             return []
         rows = []
-        for merge in THREE:
+        for merge in _merges(study):
             rows.append([merge.name, "none", "", "", f"{found.spread(plain(study, merge), 'accuracy', scale=100.0):.1f}", ""])
             for name, told in NAMES.items():
                 for rank in RANKS:
@@ -58,7 +62,7 @@ class Matched(Item):
         ]
         header = ["merge", "surgery", "budget", "parameters a task", "accuracy, %", "bias"]
         table = Table(name="matched", title=self.title, header=header, rows=rows, notes=notes)
-        return [table, *(_figure(study, found, merge, notes) for merge in THREE)]
+        return [table, *(_figure(study, found, merge, notes) for merge in _merges(study))]
 
 
 METRICS = (("accuracy", 100.0), ("bias_mean_abs", 1.0))

@@ -8,7 +8,7 @@ from suture.experiment.calibration import Mode
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, Row, accuracy_table, baseline, of_all, operated, plain
 from suture.paper.measures import Joint, Measure
-from suture.paper.merges import FOUR, MERGES, Merge
+from suture.paper.merges import MERGES, Merge, deep
 from suture.paper.published import published_accuracy
 from suture.paper.study import DEEPER, MODES, Study
 from suture.report.exhibits import AnyExhibit, Table
@@ -23,7 +23,7 @@ class Variant(NamedTuple):
 
     def fits(self, study: Study, merge: Merge) -> bool:
         """Say whether it is measured on a merge: what takes a pass per task and block is, on those of the papers' figures."""
-        return self.procedure["procedure"] not in DEEPER or (merge in FOUR and study.depth > 0)
+        return self.procedure["procedure"] not in DEEPER or deep(study, merge)
 
     def measures(self, study: Study, merge: Merge, mode: Mode) -> list[Measure]:
         """Return the measurements; those of deep surgery are of the first seed."""

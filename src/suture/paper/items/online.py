@@ -93,6 +93,8 @@ SWEEP = Sweep(
     (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, ADA_MERGING),
     MODES,
     _at,
+    "{:g} %",
+    quick=(1, 10, 100),
 )
 
 
@@ -113,15 +115,14 @@ class Online(Item):
             f"One sample a step, each met once. Rank {RANK}. Held-out, the stream are the first {study.pool} samples of the calibration "
             "split; transductive, the test split.",
         ]
-        headers = [f"{share} %" for share in SHARES]
-        exhibits: list[AnyExhibit] = [SWEEP.table(study, found, "online", self.title, headers, notes)]
+        exhibits: list[AnyExhibit] = [SWEEP.table(study, found, "online", self.title, notes)]
         exhibits += [
             SWEEP.lines(study, found, f"online-{mode}", self.title, "share of the stream, %", mode, logarithmic=False) for mode in MODES
         ]
-        return [*exhibits, *_prequential_table(study, found, notes, headers), *published_rows(study, "5", "online-published")]
+        return [*exhibits, *_prequential_table(study, found, notes), *published_rows(study, "5", "online-published")]
 
 
-def _prequential_table(study: Study, found: Found, notes: Sequence[str], headers: Sequence[str]) -> list[Table]:
+def _prequential_table(study: Study, found: Found, notes: Sequence[str]) -> list[Table]:
     """Return the accuracy on the stream, of those whose stream has labels."""
     rows = []
     for merge, mode, label, places in SWEEP.rows(study):
@@ -131,5 +132,5 @@ def _prequential_table(study: Study, found: Found, notes: Sequence[str], headers
     if not rows:
         return []
     told = [*notes, "Prequential: the accuracy on the samples of the stream, each judged before it was learnt from; average over tasks, %."]
-    header = ["merge", "surgery", "calibration", *headers]
+    header = ["merge", "surgery", "calibration", *SWEEP.headers(study)]
     return [Table(name="online-prequential", title="Online surgery: prequential accuracy", header=header, rows=rows, notes=told)]

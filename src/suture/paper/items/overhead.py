@@ -10,7 +10,7 @@ from suture.engine import Step
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, procedure_of
 from suture.paper.measures import Bench, Measure
-from suture.paper.merges import AVERAGE_OF_WEIGHTS
+from suture.paper.merges import TASK_ARITHMETIC, possible
 from suture.paper.steps import Fit
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Table
@@ -79,12 +79,12 @@ class Overhead(Item):
 
     def measures(self, study: Study) -> list[Measure]:
         """Return the timings."""
-        return [_latency(study, procedure) for procedure in study.possible(PROCEDURES).values()]
+        return [_latency(study, procedure) for procedure in possible(study, PROCEDURES, TASK_ARITHMETIC).values()]
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table."""
         rows = []
-        for label, procedure in study.possible(PROCEDURES).items():
+        for label, procedure in possible(study, PROCEDURES, TASK_ARITHMETIC).items():
             own = found[_latency(study, procedure)]
             ratios = [f"{own['ratios'][str(size)]:.3f}" for size in BATCHES]
             share = len(study.tasks) * own["surgery"] / own["bytes"]
@@ -92,12 +92,12 @@ class Overhead(Item):
         notes = [
             study.told[0],
             f"Time: the median over {ROUNDS} rounds of a pass with surgery ÷ the one without beside it, on one processor that may be busy. "
-            f"Memory: all {len(study.tasks)} tasks' surgery ÷ the backbone. Rank 16, {AVERAGE_OF_WEIGHTS.name.lower()}.",
+            f"Memory: all {len(study.tasks)} tasks' surgery ÷ the backbone. Rank 16, {TASK_ARITHMETIC.name.lower()}.",
         ]
         header = ["surgery", *(f"time, {size} input{'s' if size > 1 else ''}" for size in BATCHES), "KiB a task", "memory, all tasks"]
         return [Table(name="overhead", title=self.title, header=header, rows=rows, notes=notes)]
 
 
 def _latency(study: Study, procedure: Mapping[str, Any]) -> Latency:
-    settings = AVERAGE_OF_WEIGHTS.settings(study)
+    settings = TASK_ARITHMETIC.settings(study)
     return Latency(study, study.recipe(settings, procedure_of(study, procedure)))

@@ -19,7 +19,7 @@ def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, pl
     return operated(study, merge, {**procedure, "rank": int(place)}, mode)
 
 
-SWEEP = Sweep(RANKS, {"surgery": {"procedure": SURGERY}, "closed form": {"procedure": CLOSED}}, FOUR, MODES, _at)
+SWEEP = Sweep(RANKS, {"surgery": {"procedure": SURGERY}, "closed form": {"procedure": CLOSED}}, FOUR, MODES, _at, "rank {:g}")
 
 
 class Rank(Item):
@@ -34,6 +34,6 @@ class Rank(Item):
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table, and a figure for each mode."""
-        table = SWEEP.table(study, found, "rank", self.title, [f"rank {rank}" for rank in RANKS], study.told)
+        table = SWEEP.table(study, found, "rank", self.title, study.told)
         figures = [SWEEP.lines(study, found, f"rank-{mode}", self.title, "rank", mode) for mode in MODES]
         return [table, *figures, *published_rows(study, "6", "rank-published")]

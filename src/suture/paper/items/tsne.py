@@ -10,7 +10,7 @@ from suture.experiment.reporting import PLOTTED_SAMPLES, plane_of
 from suture.paper.found import Found
 from suture.paper.items.item import DEEP, SURGERY, Item, procedure_of
 from suture.paper.measures import Bench, Measure
-from suture.paper.merges import FOUR, Merge
+from suture.paper.merges import FOUR, Merge, possible
 from suture.paper.steps import Encoded, Fit, experts_encoded
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Cloud, Plane
@@ -82,5 +82,6 @@ class Tsne(Item):
 def _picture(study: Study, merge: Merge) -> Picture:
     settings = merge.settings(study)
     named = {"+ surgery": {"procedure": SURGERY, "rank": 16}, "+ deep closed form": {"procedure": DEEP, "rank": 16}}
-    recipes = tuple((name, study.recipe(settings, procedure_of(study, procedure))) for name, procedure in study.possible(named).items())
+    measured = possible(study, named, merge)
+    recipes = tuple((name, study.recipe(settings, procedure_of(study, procedure))) for name, procedure in measured.items())
     return Picture(study, recipes[0][1], recipes)

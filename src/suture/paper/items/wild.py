@@ -6,7 +6,7 @@ from typing import Any
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, of_all, operated, plain, series_of
 from suture.paper.measures import Measure
-from suture.paper.merges import THREE
+from suture.paper.merges import THREE, possible
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Lines
 
@@ -27,7 +27,7 @@ def _rows(study: Study, sources: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     return [
         Row((merge.name, label, told), operated(study, merge, procedure, seeds=_seeds(study, procedure), calibration=learnt))
         for merge in THREE
-        for label, procedure in study.possible(PROCEDURES).items()
+        for label, procedure in possible(study, PROCEDURES, merge).items()
         for told, learnt in sources.items()
     ]
 
@@ -78,7 +78,7 @@ class Robustness(Item):
 
     def _figure(self, study: Study, found: Found, place: int, notes: list[str]) -> Lines:
         merge, series = THREE[place], []
-        for label in study.possible(PROCEDURES):
+        for label in possible(study, PROCEDURES, merge):
             own = [row for row in _rows(study, self._sources()) if row.told[:2] == (merge.name, label)]
             spreads = [found.spread(row.measures, "accuracy", scale=100.0) for row in own]
             series.append(series_of(label, spreads))
