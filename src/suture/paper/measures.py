@@ -16,7 +16,7 @@ from suture.engine import Step
 from suture.evaluation import INDIVIDUAL, PRETRAINED
 from suture.experiment.pipeline import Representations
 from suture.experiment.setting import Setting
-from suture.paper.steps import Encoded, Fit, Merged, StudyStep, Trained, experts_encoded
+from suture.paper.steps import Encoded, Fit, Merged, StudyStep, Trained, encoded, experts_encoded
 from suture.paper.study import key_of, representations
 from suture.representation import representation_bias
 from suture.surgery import Operation
@@ -88,12 +88,12 @@ class Measure(StudyStep, ABC):
 
 
 def per_task(
-    bench: Bench, encoded: Mapping[str, Tensor], expert: Mapping[str, Tensor] | None = None, operation: Operation | None = None
+    bench: Bench, seen: Mapping[str, Tensor], expert: Mapping[str, Tensor] | None = None, operation: Operation | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return each task's accuracy, bias and parameters, and for every test sample whether it was classified right, as a 0 or a 1."""
     found = {}
     for task in bench.setting.tasks:
-        z = encoded[task.name]
+        z = seen[task.name]
         right = bench.setting.heads[task.name](z).argmax(dim=1) == task.split("test").known_labels()
         own: dict[str, Any] = {"accuracy": float(right.double().mean()), "right": "".join(str(int(each)) for each in right)}
         if expert is not None:
@@ -155,7 +155,7 @@ class Joint(Measure):
     @property
     def needs(self) -> Sequence[Step]:
         """The representations."""
-        return [Encoded(self.study, self.recipe, "test", self.trained), *experts_encoded(self.study, self.recipe, "test")]
+        return encoded(self.trained, self.recipe, "test")
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Measure under the frozen heads."""
@@ -182,7 +182,7 @@ class Plain(Measure):
     @property
     def needs(self) -> Sequence[Step]:
         """The representations."""
-        return [Encoded(self.study, self.recipe, "test", self.merged), *experts_encoded(self.study, self.recipe, "test")]
+        return encoded(self.merged, self.recipe, "test")
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Measure under the frozen heads."""
@@ -214,7 +214,7 @@ class Operated(Measure):
     @property
     def needs(self) -> Sequence[Step]:
         """The surgery, and the representations that it is measured by."""
-        return [self.fit, Encoded(self.study, self.recipe, "test", self.merged), *experts_encoded(self.study, self.recipe, "test")]
+        return [self.fit, *encoded(self.merged, self.recipe, "test")]
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Measure under the frozen heads."""

@@ -174,6 +174,13 @@ class Encoded(StudyStep):
         return store / "encoded" / self.key
 
 
+def encoded(source: Merged | Trained, recipe: Recipe, *splits: str) -> list[Encoded]:
+    """Return the steps that encode splits under a model, and each task's under its expert."""
+    study, once = source.study, dict.fromkeys(splits)
+    merged = [Encoded(study, recipe, split, source) for split in once]
+    return [*merged, *(each for split in once for each in experts_encoded(study, recipe, split))]
+
+
 @dataclass(frozen=True)
 class Fit(StudyStep):
     """The surgery of a merge, fitted by the recipe's procedure with its seed."""
@@ -194,8 +201,7 @@ class Fit(StudyStep):
         """The merge, and the representations that are learnt from, where the procedure looks at them."""
         if not getattr(self.recipe.surgery[0], "encodes", True):
             return (self.merged,)
-        split = SPLIT_OF[self.recipe.calibration.mode]
-        return [Encoded(self.study, self.recipe, split, self.merged), *experts_encoded(self.study, self.recipe, split)]
+        return encoded(self.merged, self.recipe, SPLIT_OF[self.recipe.calibration.mode])
 
     @cached_property
     def key(self) -> str:

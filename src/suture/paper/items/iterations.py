@@ -14,7 +14,7 @@ from suture.paper.found import Found
 from suture.paper.items.item import SURGERY, Item, baseline, level, procedure_of, series_of
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import FOUR, Merge
-from suture.paper.steps import Encoded, experts_encoded
+from suture.paper.steps import encoded
 from suture.paper.study import MODES, Study
 from suture.report.exhibits import AnyExhibit, Lines, Series, Table
 from suture.representation import representation_bias
@@ -43,9 +43,7 @@ class Trace(Measure):
     @property
     def needs(self) -> Sequence[Step]:
         """The representations that are learnt from, and those that are measured."""
-        splits = dict.fromkeys([pipeline.SPLIT_OF[self.recipe.calibration.mode], "test"])
-        merged = [Encoded(self.study, self.recipe, split, self.merged) for split in splits]
-        return [*merged, *(each for split in splits for each in experts_encoded(self.study, self.recipe, split))]
+        return encoded(self.merged, self.recipe, pipeline.SPLIT_OF[self.recipe.calibration.mode], "test")
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Fit, and return each task's accuracy, and the mean bias, at every look."""

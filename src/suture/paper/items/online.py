@@ -17,7 +17,7 @@ from suture.paper.items.item import CLOSED, SURGERY, Item, Sweep
 from suture.paper.measures import Bench, Measure, per_task
 from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, Merge
 from suture.paper.published import published_rows
-from suture.paper.steps import Encoded, experts_encoded
+from suture.paper.steps import encoded
 from suture.paper.study import MODES, Study
 from suture.report.exhibits import AnyExhibit, Table
 from suture.surgery import ClosedForm, Prequential, Schedule, prequential_closed_form, prequential_surgery
@@ -46,9 +46,7 @@ class Stream(Measure):
     @property
     def needs(self) -> Sequence[Step]:
         """The representations of the stream, and those that are measured."""
-        splits = dict.fromkeys([SPLIT_OF[self.recipe.calibration.mode], "test"])
-        merged = [Encoded(self.study, self.recipe, split, self.merged) for split in splits]
-        return [*merged, *(each for split in splits for each in experts_encoded(self.study, self.recipe, split))]
+        return encoded(self.merged, self.recipe, SPLIT_OF[self.recipe.calibration.mode], "test")
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Learn, and measure on the test split; where the stream has labels, on the stream too, each sample before it was learnt from."""

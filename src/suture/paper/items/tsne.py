@@ -11,7 +11,7 @@ from suture.paper.found import Found
 from suture.paper.items.item import DEEP, SURGERY, Item, procedure_of
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import FOUR, Merge, possible
-from suture.paper.steps import Encoded, Fit, experts_encoded
+from suture.paper.steps import Fit, encoded
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Cloud, Plane
 
@@ -38,7 +38,7 @@ class Picture(Measure):
     def needs(self) -> Sequence[Step]:
         """The surgeries, and the representations."""
         fits = [Fit(self.study, recipe) for _, recipe in self.procedures]
-        return [*fits, Encoded(self.study, self.recipe, "test", self.merged), *experts_encoded(self.study, self.recipe, "test")]
+        return [*fits, *encoded(self.merged, self.recipe, "test")]
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Return the coordinates, and which samples were classified right."""

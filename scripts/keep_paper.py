@@ -1,0 +1,47 @@
+"""Keep what `suture paper` wrote in the documentation: text and PNG pictures, not the page, vector pictures or weights.
+
+suture paper all --suite nlp8 --jobs 2 --out out/paper-nlp8
+python scripts/keep_paper.py out/paper-nlp8 docs/results/paper/nlp8
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+KEPT = {".md", ".csv", ".tex", ".png"}
+LARGEST = 200_000
+"""Bytes of a picture or table in the repository."""
+
+
+def keep(out: Path, docs: Path) -> list[Path]:
+    """Copy an output folder's items; what stood in the documentation before is gone. Return what was too large, and is left out."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    shutil.rmtree(docs, ignore_errors=True)
+    left_out = []
+    for file in sorted(file for file in out.glob("*/*") if file.suffix in KEPT):
+        if file.stat().st_size > LARGEST:
+            left_out.append(file)
+            continue
+        target = docs / file.relative_to(out)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    items = sorted(file.parent.name for file in docs.glob("*/README.md"))
+    lines = [f"# {report['title']}", "", report["summary"], "", *(f"- {note}" for note in report["notes"]), ""]
+    lines += [f"- [{item}]({item}/README.md)" for item in items]
+    (docs / "README.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return left_out
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("docs", type=Path)
+    chosen = parser.parse_args()
+    for file in keep(chosen.out, chosen.docs):
+        print(f"left out, as it is larger than {LARGEST:,} bytes: {file}")
+
+
+if __name__ == "__main__":
+    main()
