@@ -94,11 +94,18 @@ class PaperSurgery(ByGradient):
         return fit_surgery(patient.pairs, self.fitting(), seed, progress)
 
 
+def solving(rank: int, shrinkage: float | None) -> ClosedForm:
+    """Return what a closed form is told; without a shrinkage, cross-validation chooses it, and how much of the rank is of use."""
+    return ClosedForm(rank) if shrinkage is None else ClosedForm(rank, (shrinkage,))
+
+
 class ClosedFormSurgery(Procedure):
     """Corrections of the final representation, solved for; see :func:`suture.surgery.fit_closed_form`."""
 
     procedure: Literal["closed_form"]
     rank: int = Field(16, ge=0)
+    shrinkage: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """A share of the inputs' mean variance, taken as it is, in place of cross-validation."""
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of one correction with a shift."""
@@ -114,7 +121,7 @@ class ClosedFormSurgery(Procedure):
 
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:  # noqa: ARG002
         """Solve task by task; nothing is drawn."""
-        return fit_closed_form(patient.pairs, ClosedForm(self.rank), progress)
+        return fit_closed_form(patient.pairs, solving(self.rank, self.shrinkage), progress)
 
 
 class DeepClosedFormSurgery(DeepSolved):
@@ -123,6 +130,8 @@ class DeepClosedFormSurgery(DeepSolved):
     procedure: Literal["deep_closed_form"]
     layers: Layers | None = None
     """The numbers of the blocks that are followed by a correction, from 0; without them, all. The end always is corrected."""
+    shrinkage: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """As in :class:`ClosedFormSurgery`."""
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of a correction with a shift at every site."""
@@ -137,7 +146,7 @@ class DeepClosedFormSurgery(DeepSolved):
     def fit(self, patient: Patient, seed: int, progress: Progress) -> Surgery:
         """Solve, then refine."""
         inputs, merged, expert_of, layers = patient.inputs, patient.merged, patient.expert_of, self.layers
-        told = ClosedForm(self.rank)
+        told = solving(self.rank, self.shrinkage)
         solved = fit_deep_closed_form(inputs, merged, expert_of, told, progress=progress, allot=self.allots, layers=layers)
         if (schedule := self.refining()) is None:
             return solved

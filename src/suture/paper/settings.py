@@ -22,11 +22,13 @@ QUICK: Settings = {
     "ada_merging_pp": {"steps": 20, "batch_size": 4},
     "concrete_task_arithmetic": {"steps": 20, "batch_size": 4},
     "concrete_ada_merging": {"steps": 20, "coefficient_steps": 10, "batch_size": 4},
-    "surgery": {"iterations": 250},
+    "surgery": {"iterations": 100},
+    "closed_form": {"shrinkage": 0.1},
+    "deep_closed_form": {"shrinkage": 0.1},
     "surgery_v2": {"steps": 20, "batch_size": 4},
     "joint": {"epochs": 1, "samples": 200},
 }
-"""A few of the steps of what learns by gradient."""
+"""A few of the steps of what learns by gradient; what is solved for is so once, without cross-validation."""
 
 SUITES: Mapping[str, Settings] = {"nlp8": NLP8, "vision8": NLP8, "clip8": CLIP}
 

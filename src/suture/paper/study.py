@@ -154,7 +154,7 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
     )
 
 
-QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 100, 96, 64
+QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 80, 64, 48
 """Test samples of a task, calibration samples, and how many of these are drawn."""
 
 

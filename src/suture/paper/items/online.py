@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from suture.engine import Step
@@ -12,15 +11,16 @@ from suture.evaluation import accuracy
 from suture.experiment import pipeline
 from suture.experiment.calibration import Mode
 from suture.experiment.pipeline import SPLIT_OF
+from suture.experiment.surgery_procedures import solving
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, SURGERY, Item, Sweep
+from suture.paper.items.item import CLOSED, SURGERY, Item, Sweep, procedure_of
 from suture.paper.measures import Bench, Measure, per_task
 from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, Merge
 from suture.paper.published import published_rows
 from suture.paper.steps import encoded
 from suture.paper.study import MODES, Study
 from suture.report.exhibits import AnyExhibit, Table
-from suture.surgery import ClosedForm, Prequential, Schedule, prequential_closed_form, prequential_surgery
+from suture.surgery import Prequential, Schedule, prequential_closed_form, prequential_surgery
 
 SHARES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 RANK = 16
@@ -53,7 +53,7 @@ class Stream(Measure):
         (seed,), label, weights = self.recipe.seeds, self.recipe.merges[0].label, self.merged.open(bench.store)
         pairs = pipeline.calibration_pairs(bench.setting, self.recipe, label, weights, bench.representations, seed)
         with bench.stage(self.title, max(len(own) for own, _ in pairs.values())) as progress:
-            learnt = _learnt(self.form, pairs, seed)
+            learnt = self._learnt(pairs, seed)
             progress(max(len(own) for own, _ in pairs.values()))
         test, expert = bench.representations.shared(label, weights, "test"), bench.representations.individual("test")
         after = {task: learnt.surgery(task, z) for task, z in test.items()}
@@ -61,6 +61,12 @@ class Stream(Measure):
         for task, before in self._prequential(bench, learnt, seed).items():
             found[task]["prequential"] = before
         return {"tasks": found}
+
+    def _learnt(self, pairs: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> Prequential:
+        if self.form == SURGERY:
+            return prequential_surgery(pairs, Schedule.online(RANK), seed)
+        (procedure,) = self.recipe.surgery
+        return prequential_closed_form(pairs, solving(RANK, getattr(procedure, "shrinkage", None)))
 
     def _prequential(self, bench: Bench, learnt: Prequential, seed: int) -> dict[str, float]:
         """Return the accuracy on the stream of the tasks whose stream has labels."""
@@ -73,15 +79,9 @@ class Stream(Measure):
         return found
 
 
-def _learnt(form: str, pairs: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> Prequential:
-    with torch.no_grad() if form == CLOSED else torch.enable_grad():
-        if form == CLOSED:
-            return prequential_closed_form(pairs, ClosedForm(RANK))
-        return prequential_surgery(pairs, Schedule.online(RANK), seed)
-
-
 def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: int | float) -> list[Measure]:
-    recipes = [study.recipe(merge.settings(study), mode=mode, seed=seed, samples=f"{place:g}%") for seed in study.seeds]
+    told = procedure_of(study, procedure)
+    recipes = [study.recipe(merge.settings(study), told, mode=mode, seed=seed, samples=f"{place:g}%") for seed in study.seeds]
     return [Stream(study, recipe, form=procedure["procedure"]) for recipe in recipes]
 
 
