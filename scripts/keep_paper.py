@@ -11,26 +11,28 @@ from pathlib import Path
 
 KEPT = {".md", ".csv", ".tex", ".png"}
 LARGEST = 200_000
-"""Bytes of a picture or table in the repository."""
+"""Bytes of a file that is worth a word."""
+FIRST = "README.md"
 
 
 def keep(out: Path, docs: Path) -> list[Path]:
-    """Copy an output folder's items; what stood in the documentation before is gone. Return what was too large, and is left out."""
+    """Copy an output folder's items in the place of those kept before, and return what is large."""
+    if docs.exists() and not (docs / FIRST).is_file():
+        raise SystemExit(f"{docs} was not made by this script")
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     shutil.rmtree(docs, ignore_errors=True)
-    left_out = []
+    large = []
     for file in sorted(file for file in out.glob("*/*") if file.suffix in KEPT):
         if file.stat().st_size > LARGEST:
-            left_out.append(file)
-            continue
+            large.append(file)
         target = docs / file.relative_to(out)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     items = sorted(file.parent.name for file in docs.glob("*/README.md"))
     lines = [f"# {report['title']}", "", report["summary"], "", *(f"- {note}" for note in report["notes"]), ""]
     lines += [f"- [{item}]({item}/README.md)" for item in items]
-    (docs / "README.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return left_out
+    (docs / FIRST).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return large
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("docs", type=Path)
     chosen = parser.parse_args()
     for file in keep(chosen.out, chosen.docs):
-        print(f"left out, as it is larger than {LARGEST:,} bytes: {file}")
+        print(f"{file.stat().st_size:,} bytes: {file}")
 
 
 if __name__ == "__main__":

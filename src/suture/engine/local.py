@@ -100,6 +100,7 @@ class Team:
 
     def start(self, step: Step) -> None:
         """Give a step to a worker."""
+        self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle else hire(self.store, self.threads)
         self._busy.append((step, worker))
         worker.give(step)

@@ -21,7 +21,7 @@ from suture.types import Stage
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 """A cluster that is started here reports nothing to anybody."""
 
-PASSED_ON = ("PYTHONPATH", "SUTURE_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
+PASSED_ON = ("PYTHONPATH", "SUTURE_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN")
 RETRIES = 3
 """How often a step is started again because its node or process died."""
 

@@ -27,6 +27,9 @@ def _different(layers: list[int]) -> list[int]:
 Layers = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], AfterValidator(_different)]
 """Numbers of blocks, from 0."""
 
+ROUNDING = 1e-6
+"""A share that stands for a whole number of parameters must not fall short of it."""
+
 NAMED: dict[str, Schedule] = {"reference": Schedule.reference(), "default": Schedule.default()}
 
 
@@ -151,7 +154,7 @@ class Procedure(ProcedureRecipe):
         """Return the procedure of the highest rank that the budget allows."""
         if self.budget is None:
             return self
-        (fixed, each), most = self.cost(patient), int(self.budget * patient.size)
+        (fixed, each), most = self.cost(patient), int(self.budget * patient.size + ROUNDING)
         if most < fixed + each:
             raise InvalidRecipe(
                 f"a budget of {self.budget:.3%} of the backbone's {patient.size:,} parameters is {most:,} a task; "

@@ -62,8 +62,9 @@ class Measure(StudyStep, ABC):
     @cached_property
     def key(self) -> str:
         """The digest of all that the result depends on."""
-        recipe = self.recipe.model_dump(mode="json", exclude={"name"})
-        return key_of(self.kind, __version__, self.study.weights, self.study.data, self.study.seeds[0], recipe, self.told)
+        recipe = self.recipe.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+        procedures = [procedure.procedure for procedure in self.recipe.surgery]
+        return key_of(self.kind, __version__, self.merged.key, self.study.data, recipe, procedures, self.told)
 
     def file(self, store: Path) -> Path:
         """Return where its result is."""

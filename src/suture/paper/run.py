@@ -49,8 +49,9 @@ def write_paper(
 
     Raises any :class:`suture.errors.SutureError`; what was measured until then is kept.
     """
-    check_output(out, replace=replace)
     store = store or cache_folder() / "paper"
+    inputs = [*study.places, store]
+    check_output(out, replace=replace, inputs=inputs)
     measures = [measure for item in items for measure in item.measures(study)]
     steps = run_steps(measures, store, engine or LocalEngine(), stage)
     found = Found(store)
@@ -65,7 +66,7 @@ def write_paper(
     )
     settings = {"study": study.content, "items": [item.name for item in items], "quick": study.quick, "seeds": study.seeds}
     manifest = Manifest(settings=settings, libraries={name: version(name) for name in LIBRARIES}, inputs={"weights": study.weights})
-    with staged_folder(out, manifest, replace=replace) as folder, stage("Drawing", len(report.exhibits)) as progress:
+    with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder, stage("Drawing", len(report.exhibits)) as progress:
         for item, exhibits in shown:
             (folder / item.name).mkdir()
             write_text(folder / item.name / "README.md", _index(item, exhibits))

@@ -18,14 +18,14 @@ NLP8: Settings = {
 
 QUICK: Settings = {
     "fisher": {"samples": 16},
-    "ada_merging": {"steps": 20, "batch_size": 4},
-    "ada_merging_pp": {"steps": 20, "batch_size": 4},
-    "concrete_task_arithmetic": {"steps": 20, "batch_size": 4},
-    "concrete_ada_merging": {"steps": 20, "coefficient_steps": 10, "batch_size": 4},
+    "ada_merging": {"steps": 10, "batch_size": 4},
+    "ada_merging_pp": {"steps": 10, "batch_size": 4},
+    "concrete_task_arithmetic": {"steps": 10, "batch_size": 4},
+    "concrete_ada_merging": {"steps": 10, "coefficient_steps": 5, "batch_size": 4},
     "surgery": {"iterations": 100},
     "closed_form": {"shrinkage": 0.1},
     "deep_closed_form": {"shrinkage": 0.1},
-    "surgery_v2": {"steps": 20, "batch_size": 4},
+    "surgery_v2": {"steps": 10, "batch_size": 4},
     "joint": {"epochs": 1, "samples": 200},
 }
 """A few of the steps of what learns by gradient; what is solved for is so once, without cross-validation."""
@@ -37,7 +37,7 @@ def settings_for(suite: str, *, quick: bool = False) -> dict[str, Mapping[str, A
     """Return the settings of a suite, by its name; quick ones on top.
 
     >>> settings_for("clip8"), settings_for("", quick=True)["ada_merging"]
-    ({'regmean': {'alpha': 0.95}}, {'steps': 20, 'batch_size': 4})
+    ({'regmean': {'alpha': 0.95}}, {'steps': 10, 'batch_size': 4})
     """
     own = dict(SUITES.get(suite, {}))
     return own | {name: {**own.get(name, {}), **told} for name, told in QUICK.items()} if quick else own

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from suture import __version__
-from suture.checkpoints import Checkpoint, Weights, open_checkpoint
+from suture.checkpoints import Checkpoint, Weights, cache_folder, open_checkpoint
 from suture.engine import Resources, Step
+from suture.errors import OutputExists
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED
 from suture.experiment import Recipe, pipeline
 from suture.experiment.pipeline import SPLIT_OF
@@ -79,8 +80,12 @@ class Merged(StudyStep):
         return self.place(store).is_dir()
 
     def run(self, store: Path, stage: Stage) -> None:
-        """Merge."""
-        pipeline.merge(opened(self.recipe), self.recipe, self.method, self.study.seeds[0], self.place(store), stage)
+        """Merge; where another process has been faster, its weights stand."""
+        try:
+            pipeline.merge(opened(self.recipe), self.recipe, self.method, self.study.seeds[0], self.place(store), stage)
+        except OutputExists:
+            if not self.done(store):
+                raise
 
     def open(self, store: Path) -> Checkpoint:
         """Return its weights."""
@@ -154,9 +159,9 @@ class Encoded(StudyStep):
         of = None if self.split == "test" else _seen(self.recipe)
         return key_of("encoded", __version__, whose, self.study.data, self.split, of, None if self.task else self.recipe.only)
 
-    def done(self, store: Path) -> bool:
+    def done(self, store: Path) -> bool:  # noqa: ARG002
         """Say whether it has been done before."""
-        return self._mark(store).is_file()
+        return self._mark.is_file()
 
     def run(self, store: Path, stage: Stage) -> None:
         """Encode."""
@@ -167,18 +172,20 @@ class Encoded(StudyStep):
             backbone = setting.backbone(setting.experts[self.task] if self.task else weights)
             for task in chosen:
                 encode_cached(backbone, task.split(self.split).inputs, progress)
-        self._mark(store).parent.mkdir(parents=True, exist_ok=True)
-        self._mark(store).touch()
+        self._mark.parent.mkdir(parents=True, exist_ok=True)
+        self._mark.touch()
 
-    def _mark(self, store: Path) -> Path:
-        return store / "encoded" / self.key
+    @property
+    def _mark(self) -> Path:
+        # Beside what it tells of, which is in the cache, and may be cleared with it.
+        return cache_folder() / "encoded" / self.key
 
 
-def encoded(source: Merged | Trained, recipe: Recipe, *splits: str) -> list[Encoded]:
-    """Return the steps that encode splits under a model, and each task's under its expert."""
+def encoded(source: Merged | Trained, recipe: Recipe, *splits: str) -> list[Step]:
+    """Return a model, and the steps that encode splits under it, and each task's under its expert."""
     study, once = source.study, dict.fromkeys(splits)
     merged = [Encoded(study, recipe, split, source) for split in once]
-    return [*merged, *(each for split in once for each in experts_encoded(study, recipe, split))]
+    return [source, *merged, *(each for split in once for each in experts_encoded(study, recipe, split))]
 
 
 @dataclass(frozen=True)
@@ -243,8 +250,11 @@ def made_whole(place: Path) -> Iterator[Path]:
         made = Path(temporary) / "made"
         made.mkdir()
         yield made
-        if not place.is_dir():
+        try:
             made.rename(place)
+        except OSError:
+            if not place.is_dir():
+                raise
 
 
 def _seen(recipe: Recipe) -> dict[str, Any]:

@@ -6,19 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from suture.errors import SutureError
+from suture.backbones import Head
+from suture.errors import InvalidRecipe, SutureError
 from suture.experiment import Recipe
 from suture.experiment.calibration import CalibrationRecipe, Mode
 from suture.experiment.pipeline import Representations
-from suture.experiment.provenance import settings_of
+from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
 from suture.types import Stage, silent
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
 DEEPER = {"deep_closed_form", "surgery_v2"}
 """Procedures that look behind every block."""
+WHOLE = "100%"
 BROUGHT = {"name", "suite", "base", "backbone", "tasks", "only", "batch_norm", "test_samples"}
 """What a study takes from a recipe as it stands; merges, surgery, seeds and calibration are its own."""
 
@@ -37,7 +40,7 @@ class Study:
     weights: str
     """The digest of base and experts."""
     data: str
-    """The digest of all tasks' samples, and of the heads' settings."""
+    """The digest of all tasks' samples and heads, and of how the backbone is opened."""
     seeds: tuple[int, ...]
     samples: int
     """Calibration samples of a task, held-out."""
@@ -74,8 +77,9 @@ class Study:
         """Return what is measured, as a recipe of one merge, one procedure and one seed; ``calibration`` adds to what is learnt from."""
         learnt: dict[str, Any] = {"mode": mode, "precision": self.precision, **(calibration or {})}
         if mode == "held-out":
-            learnt |= {"samples": self.samples if samples is None else samples, "pool": self.pool}
-        elif samples is not None:
+            asked = CalibrationRecipe(samples=self.samples if samples is None else samples)
+            learnt |= {"samples": asked.size(self.pool), "pool": self.pool}
+        elif samples not in (None, WHOLE):  # one thing has one name, so that it is measured once
             learnt["samples"] = samples
         content = {
             **self.content,
@@ -98,16 +102,21 @@ class Study:
         return recipe.model_copy(update={"calibration": CalibrationRecipe.model_validate(learnt), "surgery": recipe.surgery[:1]})
 
     @property
+    def places(self) -> list[Path]:
+        """Every file and folder that the study's recipe names."""
+        return paths_of(self.recipe({"method": "weight_averaging"}))
+
+    @property
     def told(self) -> list[str]:
         """What a reader of any table must know."""
         sizes = sorted(self.test_sizes.values())
         test = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
         notes = [
-            f"{self.name}: {self.family}; {len(self.tasks)} tasks, {test} samples of each test split; {seeds} of calibration subset and "
-            f"start{', mean ± standard deviation' if len(self.seeds) > 1 else ''}.",
+            f"{self.name}: {self.family}; {len(self.tasks)} tasks, {test} samples of each test split.",
             f"Held-out: {self.samples} unlabelled samples a task that are not in its test split. Transductive: the test inputs "
             "themselves, without labels, as the papers do it.",
+            self._seeds_told,
+            f"What learns by gradient through the backbone runs its forward passes in {self.precision} (autocast).",
         ]
         if self.settings:
             told = (f"{name} {', '.join(f'{key} {value}' for key, value in own.items())}" for name, own in self.settings.items())
@@ -116,12 +125,22 @@ class Study:
             notes.append("Quick: what corrects behind blocks is measured on task arithmetic alone.")
         return notes
 
+    @property
+    def _seeds_told(self) -> str:
+        if len(self.seeds) == 1:
+            return "One seed of calibration subset and start."
+        learnt = "merges that learn, and joint training, are made once, with the first seed; surgery behind blocks is fitted with it alone"
+        return f"Mean ± standard deviation over {len(self.seeds)} seeds of the surgery's calibration subset and start; {learnt}."
+
 
 def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings: Mapping[str, Mapping[str, Any]] | None = None) -> Study:
     """Return the study of a recipe's experts and data; ``quick`` shortens what is looked at and what learns by gradient.
 
-    Raises what :func:`suture.experiment.setting.prepare` raises.
+    Raises :class:`InvalidRecipe` for a recipe of one task, or without calibration files, and what
+    :func:`suture.experiment.setting.prepare` raises.
     """
+    if bare := [task.name for task in recipe.tasks if task.calibration is None]:
+        raise InvalidRecipe(f"held-out and transductive calibration are compared: give a 'calibration' file to {', '.join(bare)}")
     content = {key: value for key, value in recipe.model_dump(mode="json").items() if key in BROUGHT and value is not None}
     if quick:
         content["test_samples"] = min(recipe.test_samples or QUICK_TEST, QUICK_TEST)
@@ -129,6 +148,8 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         content.pop("test_samples", None)  # what keeps a demonstration short
     first = Recipe.model_validate({**content, "merges": ["weight_averaging"], "calibration": {"pool": recipe.calibration.pool}})
     setting = opened(first)
+    if len(setting.tasks) < 2:
+        raise InvalidRecipe("the tables and figures take two tasks or more")
     pool = min(len(task.split("calibration")) for task in setting.tasks)
     pool = min(pool, QUICK_POOL) if quick else pool
     size = min(recipe.calibration.size(pool), pool, QUICK_SAMPLES if quick else pool)
@@ -138,15 +159,19 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         family=setting.family,
         content=content,
         tasks=[task.name for task in setting.tasks],
-        weights=key_of([own.digest for own in (setting.base, *setting.experts.values())]),
-        data=key_of({key: value for key, value in settings_of(setting, first).items() if key != "recipe"}),
+        weights=key_of(setting.base.digest, {task: own.digest for task, own in setting.experts.items()}),
+        data=key_of(
+            {key: value for key, value in settings_of(setting, first).items() if key != "recipe"},
+            {task: _head_key(head) for task, head in setting.heads.items()},
+        ),
         seeds=tuple(recipe.seeds[:1] if quick else recipe.seeds),
         samples=size,
         pool=pool,
         test_sizes={task.name: len(task.split("test")) for task in setting.tasks},
         quick=quick,
         papers=papers,
-        settings=settings or {},
+        settings={**({"joint": recipe.joint.model_dump(exclude_none=True)} if recipe.joint else {}), **(settings or {})},
+        precision=recipe.calibration.precision if "precision" in recipe.calibration.model_fields_set else "bfloat16",
         depth=depth,
         widths=widths,
         parameters=parameters,
@@ -154,7 +179,7 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
     )
 
 
-QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 80, 64, 48
+QUICK_TEST, QUICK_POOL, QUICK_SAMPLES = 64, 48, 48
 """Test samples of a task, calibration samples, and how many of these are drawn."""
 
 
@@ -188,9 +213,18 @@ def _opened(content: str) -> Representations:
     return Representations(prepare(Recipe.model_validate({**json.loads(content), "merges": ["weight_averaging"]})), silent)
 
 
+MEASURES = 1
+"""Raised whenever a change of the code changes what comes out of a step: what was kept before is then of no use."""
+
+
 def key_of(*parts: Any) -> str:
     """Return the digest of plain values: equal parts, equal keys."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([MEASURES, *parts], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _head_key(head: Head) -> str:
+    tensors = [None if each is None else [list(each.shape), each.double().tolist()] for each in (head.weight, head.bias)]
+    return key_of(tensors, head.scale, list(head.classes))
 
 
 def _shape(setting: Setting) -> tuple[int, int, int]:

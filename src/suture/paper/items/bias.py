@@ -22,10 +22,7 @@ AFTER_BLOCKS = {"deep closed form, rank 16": {"procedure": DEEP, "rank": 16}}
 def _series(study: Study, merge: Merge, mode: Mode) -> dict[str, list[Measure]]:
     """Return the measurements of a merge by what was done to it."""
     procedures = possible(study, PROCEDURES | AFTER_BLOCKS, merge)
-    seeds = {DEEP: study.seeds[:1]}
-    done = {
-        label: operated(study, merge, procedure, mode, seeds.get(str(procedure["procedure"]))) for label, procedure in procedures.items()
-    }
+    done = {label: operated(study, merge, procedure, mode) for label, procedure in procedures.items()}
     return {"without surgery": plain(study, merge, mode), **done}
 
 

@@ -17,8 +17,7 @@ SHARES = (1, 5, 10, 100)
 
 
 def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: int | float) -> list[Measure]:
-    seeds = study.seeds[:1] if procedure["procedure"] == DEEP else None
-    return operated(study, merge, {**procedure, "rank": 16}, mode, seeds, samples=f"{place:g}%")
+    return operated(study, merge, {**procedure, "rank": 16}, mode, samples=f"{place:g}%")
 
 
 SWEEP = Sweep(SHARES, {"surgery": {"procedure": SURGERY}, "closed form": {"procedure": CLOSED}}, FOUR, MODES, _at, "{:g} %")
@@ -52,6 +51,6 @@ class Data(Item):
         if not sweep.merges:
             return [*exhibits, *published_rows(study, "4", "data-published")]
         deep = "Surgery after every block over the share of calibration data (SurgeryV2's question)"
-        exhibits.append(sweep.table(study, found, "data-deep", deep, [*notes, "Deep closed form: first seed alone."]))
+        exhibits.append(sweep.table(study, found, "data-deep", deep, notes))
         exhibits.append(sweep.lines(study, found, "data-deep-held-out", deep, "share of the data, %", "held-out"))
         return [*exhibits, *published_rows(study, "4", "data-published")]

@@ -10,7 +10,7 @@ from suture.experiment.calibration import Mode
 from suture.paper.found import Found
 from suture.paper.measures import Baseline, Measure, Operated, Plain
 from suture.paper.merges import Merge
-from suture.paper.study import Study
+from suture.paper.study import DEEPER, Study
 from suture.report.exhibits import AnyExhibit, Lines, Series, Table
 
 SURGERY, CLOSED, DEEP, V2 = "surgery", "closed_form", "deep_closed_form", "surgery_v2"
@@ -50,14 +50,18 @@ def plain(study: Study, merge: Merge, mode: Mode = "held-out", only: Sequence[st
 def operated(
     study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode = "held-out", seeds: Sequence[int] | None = None, **learnt: Any
 ) -> list[Measure]:
-    """Return the measurements, one for every seed, of a merge after a procedure; ``learnt`` as in :meth:`Study.recipe`."""
+    """Return the measurements, one for every seed, of a merge after a procedure; ``learnt`` as in :meth:`Study.recipe`.
+
+    Without ``seeds``, what corrects behind blocks is measured with the first one, and all else with all.
+    """
     settings, told = merge.settings(study), procedure_of(study, procedure)
-    return [Operated(study, study.recipe(settings, told, mode=mode, seed=seed, **learnt)) for seed in seeds or study.seeds]
+    taken = seeds or (study.seeds[:1] if procedure["procedure"] in DEEPER else study.seeds)
+    return [Operated(study, study.recipe(settings, told, mode=mode, seed=seed, **learnt)) for seed in taken]
 
 
-def baseline(study: Study, model: str = INDIVIDUAL, only: Sequence[str] | None = None) -> list[Measure]:
+def baseline(study: Study, model: str = INDIVIDUAL) -> list[Measure]:
     """Return the measurement of the base or of the experts."""
-    return [Baseline(study, study.recipe({"method": "weight_averaging"}, only=only), model)]
+    return [Baseline(study, study.recipe({"method": "weight_averaging"}), model)]
 
 
 def procedure_of(study: Study, procedure: Mapping[str, Any]) -> dict[str, Any]:

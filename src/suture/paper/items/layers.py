@@ -53,7 +53,7 @@ class Drift(Measure):
     @property
     def needs(self) -> Sequence[Step]:
         """The surgery, or the merge."""
-        return (self.fit,) if self.operated else (self.merged,)
+        return (self.merged, self.fit) if self.operated else (self.merged,)
 
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Return each task's bias, block by block."""

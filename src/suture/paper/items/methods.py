@@ -8,7 +8,7 @@ from suture.experiment.calibration import Mode
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, Row, accuracy_table, baseline, of_all, operated, plain
 from suture.paper.measures import Joint, Measure
-from suture.paper.merges import MERGES, Merge, deep
+from suture.paper.merges import MERGES, TASK_ARITHMETIC, Merge, deep
 from suture.paper.published import published_accuracy
 from suture.paper.study import DEEPER, MODES, Study
 from suture.report.exhibits import AnyExhibit, Table
@@ -20,15 +20,18 @@ class Variant(NamedTuple):
     name: str
     procedure: Mapping[str, Any]
     published: int | None = None
+    alone: bool = False
+    """Whether it is measured on task arithmetic alone, as it takes long."""
 
     def fits(self, study: Study, merge: Merge) -> bool:
-        """Say whether it is measured on a merge: what takes a pass per task and block is, on those of the papers' figures."""
+        """Say whether it is measured on a merge."""
+        if self.alone and merge != TASK_ARITHMETIC:
+            return False
         return self.procedure["procedure"] not in DEEPER or deep(study, merge)
 
     def measures(self, study: Study, merge: Merge, mode: Mode) -> list[Measure]:
-        """Return the measurements; those of deep surgery are of the first seed."""
-        seeds = study.seeds[:1] if self.procedure["procedure"] in DEEPER else study.seeds
-        return operated(study, merge, self.procedure, mode, seeds)
+        """Return the measurements."""
+        return operated(study, merge, self.procedure, mode)
 
 
 VARIANTS = (
@@ -36,7 +39,9 @@ VARIANTS = (
     Variant("+ surgery, rank 64", {"procedure": SURGERY, "rank": 64}, 64),
     Variant("+ closed form, rank 16", {"procedure": CLOSED, "rank": 16}),
     Variant("+ SurgeryV2, rank 16", {"procedure": V2, "rank": 16}),
+    Variant("+ SurgeryV2, rank 64", {"procedure": V2, "rank": 64}, alone=True),
     Variant("+ deep closed form, rank 16", {"procedure": DEEP, "rank": 16}),
+    Variant("+ deep closed form, rank 64", {"procedure": DEEP, "rank": 64}, alone=True),
 )
 
 
@@ -73,7 +78,8 @@ class Methods(Item):
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return both modes side by side, each by task, and what surgery gains."""
-        notes = [*study.told, "SurgeryV2 and deep closed form: first seed alone, on the four merges of the papers' figures."]
+        behind = [merge.name for merge in MERGES if deep(study, merge)]
+        notes = [*study.told, *([f"Surgery behind blocks is measured on {', '.join(behind)}."] if behind else [])]
         exhibits: list[AnyExhibit] = [_summary(study, found, self.title, notes)]
         for mode in MODES:
             rows = [*references(study), *rows_of(study, mode)]

@@ -1,9 +1,12 @@
 """Fig. 1–3 and 18–29 of Representation Surgery (Yang et al., 2024, arXiv 2402.02705): t-SNE of merged and individual representations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
+from suture.checkpoints import Checkpoint
 from suture.engine import Step
 from suture.evaluation import INDIVIDUAL
 from suture.experiment.reporting import PLOTTED_SAMPLES, plane_of
@@ -14,6 +17,7 @@ from suture.paper.merges import FOUR, Merge, possible
 from suture.paper.steps import Fit, encoded
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Cloud, Plane
+from suture.surgery import Operation, represent
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,23 @@ class Picture(Measure):
     def measure(self, bench: Bench) -> dict[str, Any]:
         """Return the coordinates, and which samples were classified right."""
         label, weights = self.recipe.merges[0].label, self.merged.open(bench.store)
-        models = {INDIVIDUAL: bench.representations.individual("test"), "merged": bench.representations.shared(label, weights, "test")}
+        models: dict[str, Mapping[str, Tensor]] = {
+            INDIVIDUAL: bench.representations.individual("test"),
+            "merged": bench.representations.shared(label, weights, "test"),
+        }
         for name, recipe in self.procedures:
             operation, _ = Fit(self.study, recipe).open(bench.store)
-            models[name] = bench.representations.after(operation, label, weights, "test")
+            models[name] = self._after(bench, operation, weights)
         plane = plane_of(bench.setting, models, self.study.seeds[0])
         return {"clouds": [cloud.model_dump() for cloud in plane.clouds]}
+
+    def _after(self, bench: Bench, operation: Operation, weights: Checkpoint) -> dict[str, Tensor]:
+        """Return the samples' representations after an operation; of no more samples, as it may take passes of its own."""
+        backbone, found = bench.setting.backbone(weights), {}
+        for task in bench.setting.tasks:
+            inputs = task.split("test").first(PLOTTED_SAMPLES).inputs
+            found[task.name] = represent(operation, backbone, task.name, inputs)
+        return found
 
 
 class Tsne(Item):

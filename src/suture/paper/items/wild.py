@@ -1,10 +1,10 @@
 """SurgeryV2's "wild" calibration data (arXiv 2410.14389): inputs of other tasks in place of a task's own; and inputs that are damaged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, of_all, operated, plain, series_of
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, level, of_all, operated, plain, series_of
 from suture.paper.measures import Measure
 from suture.paper.merges import THREE, possible
 from suture.paper.study import Study
@@ -18,14 +18,10 @@ PROCEDURES = {
 DAMAGES = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
-def _seeds(study: Study, procedure: Mapping[str, Any]) -> Sequence[int]:
-    return study.seeds[:1] if procedure["procedure"] == DEEP else study.seeds
-
-
 def _rows(study: Study, sources: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """Return a row per merge, procedure and source of calibration inputs."""
     return [
-        Row((merge.name, label, told), operated(study, merge, procedure, seeds=_seeds(study, procedure), calibration=learnt))
+        Row((merge.name, label, told), operated(study, merge, procedure, calibration=learnt))
         for merge in THREE
         for label, procedure in possible(study, PROCEDURES, merge).items()
         for told, learnt in sources.items()
@@ -49,7 +45,7 @@ class Wild(Item):
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table."""
-        notes = [*study.told, "As many inputs from the other tasks, in turn, as of a task's own. Deep closed form: first seed alone."]
+        notes = [*study.told, "As many inputs from the other tasks, in turn, as of a task's own."]
         return [accuracy_table(found, self.name, self.title, ["merge", "surgery", "inputs"], self._all(study), notes)]
 
 
@@ -64,16 +60,19 @@ class Robustness(Item):
 
     def measures(self, study: Study) -> list[Measure]:
         """Return the grid."""
-        return [*of_all(_rows(study, self._sources())), *baseline(study)]
+        return of_all(self._all(study))
+
+    def _all(self, study: Study) -> list[Row]:
+        bare = [Row((merge.name, "none", ""), plain(study, merge)) for merge in THREE]
+        return [*bare, *_rows(study, self._sources()), Row(("individual experts", "", ""), baseline(study))]
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table, and a figure for every merge."""
         notes = [
             *study.told,
-            "Damaged: that share of a text's characters, or an image's pixels. Held-out. Deep closed form: first seed.",
+            "Damaged: that share of a text's characters, or an image's pixels. Held-out; all seeds see the same damage.",
         ]
-        rows = [*_rows(study, self._sources()), Row(("individual experts", "", ""), baseline(study))]
-        table = accuracy_table(found, self.name, self.title, ["merge", "surgery", "inputs"], rows, notes)
+        table = accuracy_table(found, self.name, self.title, ["merge", "surgery", "inputs"], self._all(study), notes)
         return [table, *(self._figure(study, found, place, notes) for place in range(len(THREE)))]
 
     def _figure(self, study: Study, found: Found, place: int, notes: list[str]) -> Lines:
@@ -82,6 +81,8 @@ class Robustness(Item):
             own = [row for row in _rows(study, self._sources()) if row.told[:2] == (merge.name, label)]
             spreads = [found.spread(row.measures, "accuracy", scale=100.0) for row in own]
             series.append(series_of(label, spreads))
+        series.append(level(found, "without surgery", plain(study, merge), len(DAMAGES)))
+        series.append(level(found, "individual experts", baseline(study), len(DAMAGES)))
         return Lines(
             name=f"robustness-{merge.method['method']}",
             title=f"Damaged calibration data: {merge.name}",
