@@ -19,9 +19,9 @@ from suture.evaluation import Model, Results
 from suture.experiment import read_recipe, run
 from suture.paper import Study, chosen, study_of, write_paper
 from suture.paper.found import Found
-from suture.paper.items import ITEMS, data, online, rank, wild
+from suture.paper.items import ITEMS, ablations, bias, data, iterations, layers, matched, methods, online, rank, tsne, wild
 from suture.paper.items.item import operated, plain
-from suture.paper.merges import AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC
+from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC
 
 TINY = {
     "fisher": {"samples": 4},
@@ -32,6 +32,9 @@ TINY = {
     "surgery": {"iterations": 20},
     "surgery_v2": {"steps": 2},
 }
+
+
+TWO = (TASK_ARITHMETIC, ADA_MERGING)
 
 
 @pytest.fixture
@@ -59,20 +62,23 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> "Counter[tuple[str, tuple[Any, .
 
 @pytest.fixture
 def sparse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the ends of the sweeps only."""
-    for module, places in ((rank, "RANKS"), (data, "SHARES"), (online, "SHARES")):
-        ends = getattr(module, places)[:1] + getattr(module, places)[-1:]
-        monkeypatch.setattr(module, places, ends)
-        monkeypatch.setattr(module, "SWEEP", replace(module.SWEEP, places=ends))
-    monkeypatch.setattr(data, "DEEP_SWEEP", replace(data.DEEP_SWEEP, places=data.SHARES))
+    """Look at the ends of the sweeps only, and at two merges."""
+    for module in (rank, data, online):
+        ends = module.SWEEP.places[:1] + module.SWEEP.places[-1:]
+        monkeypatch.setattr(module, "SWEEP", replace(module.SWEEP, places=ends, merges=TWO))
+    monkeypatch.setattr(data, "DEEP_SWEEP", replace(data.DEEP_SWEEP, places=(1, 100)))
     monkeypatch.setattr(wild, "DAMAGES", (0.0, 0.4))
+    for module, name in ((methods, "MERGES"), (bias, "MERGES"), (bias, "FOUR"), (tsne, "FOUR"), (iterations, "FOUR"), (layers, "FOUR")):
+        monkeypatch.setattr(module, name, TWO)
+    for module in (data, matched, wild, ablations):
+        monkeypatch.setattr(module, "THREE", TWO[:1])
 
 
 @pytest.mark.usefixtures("sparse")
 def test_all_of_it_encodes_everything_once_and_is_resumed(study: Study, encoded: "Counter[Any]", tmp_path: Path) -> None:
     written = write_paper(study, chosen(["all"]), tmp_path / "out", store=tmp_path / "store")
     assert set(encoded.values()) == {1}
-    assert len(encoded) > 60
+    assert len(encoded) > 30
     again = run_steps([each for item in chosen(["all"]) for each in item.measures(study)], tmp_path / "store", LocalEngine())
     assert again.ran == ()
     assert set(encoded.values()) == {1}
@@ -111,9 +117,10 @@ def test_its_figures_are_those_of_a_run(study: Study, recipe_file: Path, tmp_pat
     assert found.value(plain(study, AVERAGE_OF_WEIGHTS)[0], "accuracy", "pets") == bare.mean
 
 
-def test_several_processes_find_the_same(study: Study, tmp_path: Path) -> None:
-    one = write_paper(study, chosen(["cost", "rank"]), tmp_path / "one", store=tmp_path / "first")
-    two = write_paper(study, chosen(["cost", "rank"]), tmp_path / "two", store=tmp_path / "second", engine=LocalEngine(2))
+def test_several_processes_find_the_same(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = write_paper(study, chosen(["cost"]), tmp_path / "one", store=tmp_path / "first")
+    monkeypatch.setenv("SUTURE_CACHE", str(tmp_path / "cache"))
+    two = write_paper(study, chosen(["cost"]), tmp_path / "two", store=tmp_path / "second", engine=LocalEngine(2))
     assert one.report == two.report
     assert sorted(one.steps.ran) == sorted(two.steps.ran)
 
@@ -121,6 +128,7 @@ def test_several_processes_find_the_same(study: Study, tmp_path: Path) -> None:
 def test_a_cluster_finds_the_same(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     here = write_paper(study, chosen(["cost"]), tmp_path / "one", store=tmp_path / "first")
+    monkeypatch.setenv("SUTURE_CACHE", str(tmp_path / "cache"))
     there = write_paper(study, chosen(["cost"]), tmp_path / "two", store=tmp_path / "second", engine=RayEngine())
     assert here.report == there.report
     assert sorted(here.steps.ran) == sorted(there.steps.ran)
