@@ -3,6 +3,9 @@
 Every parameter is trained as in train_experts.py: 3e-4, twenty epochs, batches of 32, the same views. Task vectors go to the base's
 folder.
 
+They are not shipped: from a base of 30 epochs (a cosine loss of 0.46) the experts of clothing and digits reach 72.8 and 69.6 % on the
+calibration split, those from EfficientNet-Lite0 88.2 and 98.6 %. ImageNet is what is missing: 7,310 images are too few to distil it.
+
     python scripts/vision8/train_vit_experts.py --base FOLDER             # all eight tasks, a few minutes each on one thread
     python scripts/vision8/train_vit_experts.py --base FOLDER digits      # one of them
 """
