@@ -60,7 +60,7 @@ def write_paper(
         title=f"{study.name}: the papers' tables and figures",
         summary=_summary(study, found),
         notes=study.told,
-        exhibits=[_placed(exhibit, item) for item, exhibits in shown for exhibit in exhibits],
+        exhibits=[_placed(exhibit, item, study.told) for item, exhibits in shown for exhibit in exhibits],
         recipe=yaml.safe_dump(dict(study.content), sort_keys=False, allow_unicode=True),
         provenance={**{name: version(name) for name in LIBRARIES}, "weights": study.weights, "data": study.data},
     )
@@ -97,9 +97,9 @@ def _summary(study: Study, found: Found) -> str:
     )
 
 
-def _placed(exhibit: AnyExhibit, item: Item) -> AnyExhibit:
-    """Return an exhibit in the section of its item."""
-    return exhibit.model_copy(update={"section": item.title})
+def _placed(exhibit: AnyExhibit, item: Item, told: Sequence[str]) -> AnyExhibit:
+    """Return an exhibit in the section of its item, without the notes that stand at the head of the report."""
+    return exhibit.model_copy(update={"section": item.title, "notes": [note for note in exhibit.notes if note not in told]})
 
 
 def _index(item: Item, exhibits: Sequence[AnyExhibit]) -> str:
