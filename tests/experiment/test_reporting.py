@@ -19,7 +19,7 @@ def missing(_: Path) -> Path:
 def test_a_report_tells_what_was_measured_even_where_no_page_is_made(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suture.experiment.reporting.write_page", missing)
+    monkeypatch.setattr("suture.report.page.write_page", missing)
     recipe = read_recipe(recipe_file)
     with pytest.warns(SutureWarning, match="report.html is not written: a page needs a library"):
         outcome = run(recipe, tmp_path / "out")
