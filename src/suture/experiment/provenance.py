@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting
 from suture.inputs import Input, identities
 from suture.tasks import Split
+
+LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions of what computes the results."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def settings_of(setting: Setting, recipe: Recipe) -> dict[str, Any]:

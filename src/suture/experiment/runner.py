@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +13,7 @@ from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Resu
 from suture.experiment import pipeline
 from suture.experiment.pipeline import Encoded, Representations
 from suture.experiment.procedure import ProcedureRecipe
-from suture.experiment.provenance import inputs_of, paths_of, settings_of
+from suture.experiment.provenance import inputs_of, libraries, paths_of, settings_of
 from suture.experiment.recipe import Recipe
 from suture.experiment.reporting import write_pictures
 from suture.experiment.setting import Setting, prepare
@@ -22,8 +21,6 @@ from suture.merging import MergingMethod
 from suture.report.tables import METRICS, csv_table, markdown_report, tidy_csv
 from suture.surgery import save_operation
 from suture.types import Stage, silent
-
-LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
 
 
 @dataclass
@@ -47,7 +44,7 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
     pipeline.calibration_sizes(setting, recipe)
     manifest = Manifest(
         settings=settings_of(setting, recipe),
-        libraries={name: version(name) for name in LIBRARIES},
+        libraries=libraries(),
         inputs=inputs_of(setting, recipe),
     )
     with staged_folder(out, manifest, replace=replace, inputs=paths_of(recipe)) as folder:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -119,12 +120,31 @@ def shard_steps(merge: Merge) -> list["Shard"]:
 
 
 @dataclass(frozen=True)
-class Overview:
-    """Finds out what concerns the whole model: what is tied to what, and what the method wants to know before it combines."""
+class Part:
+    """A step of a merge, whose result is a folder with a manifest."""
 
     merge: Merge
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """The digest of all that it depends on."""
+
+    @property
+    def resources(self) -> Resources:
+        """What it takes: a processor."""
+        return Resources()
+
+    def done(self, store: Path) -> bool:
+        """Say whether the result is there."""
+        return read_manifest(store / self.key) is not None
+
+
+@dataclass(frozen=True)
+class Overview(Part):
+    """Finds out what concerns the whole model: what is tied to what, and what the method wants to know before it combines."""
+
     needs: Sequence[Step] = ()
-    resources: Resources = Resources()  # noqa: RUF009  it is frozen
 
     @property
     def title(self) -> str:
@@ -135,10 +155,6 @@ class Overview:
     def key(self) -> str:
         """The digest of all that it depends on."""
         return self.merge.key("overview")
-
-    def done(self, store: Path) -> bool:
-        """Say whether the result is there."""
-        return read_manifest(store / self.key) is not None
 
     def run(self, store: Path, stage: Stage) -> None:
         """Write what was found; raises what merging raises."""
@@ -157,13 +173,11 @@ class Overview:
 
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(Part):
     """Merges the tensors of one file of the base, by its place among them."""
 
-    merge: Merge
     overview: Overview
     place: int
-    resources: Resources = Resources()  # noqa: RUF009  it is frozen
 
     @property
     def title(self) -> str:
@@ -184,10 +198,6 @@ class Shard:
     def target(self) -> str:
         """The name of the file in the output."""
         return name_in_folder(self.merge.base, self.merge.base.files[self.place])
-
-    def done(self, store: Path) -> bool:
-        """Say whether the result is there."""
-        return read_manifest(store / self.key) is not None
 
     def digest(self, store: Path) -> str:
         """Return the sha256 of the file, which was taken while it was written."""

@@ -49,15 +49,15 @@ class Measure(StudyStep, ABC):
         """The merge that it is of."""
         return Merged(self.study, self.study.merging(self.recipe))
 
+    @cached_property
+    def fit(self) -> Fit:
+        """The fit of the recipe's surgery."""
+        return Fit(self.study, self.recipe)
+
     @property
     def told(self) -> Sequence[object]:
         """What makes its result another, beside experts, data and recipe."""
         return ()
-
-    @property
-    def tasks(self) -> Sequence[str]:
-        """The tasks, in order."""
-        return self.recipe.only or self.study.tasks
 
     @cached_property
     def key(self) -> str:
@@ -196,11 +196,6 @@ class Operated(Measure):
     """A merge after the recipe's surgery, fitted with its seed."""
 
     kind = "operated"
-
-    @cached_property
-    def fit(self) -> Fit:
-        """The fit of the surgery."""
-        return Fit(self.study, self.recipe)
 
     @property
     def title(self) -> str:

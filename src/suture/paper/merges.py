@@ -14,8 +14,6 @@ class Merge:
     name: str
     method: Mapping[str, Any]
     published: str = ""
-    slow: bool = False
-    """Whether it learns by gradient, for minutes or hours."""
 
     def settings(self, study: Study) -> dict[str, Any]:
         """Return the method with a study's own settings of it; its own go first."""
@@ -25,7 +23,7 @@ class Merge:
 AVERAGE_OF_WEIGHTS = Merge("Weight averaging", {"method": "weight_averaging"}, "Weight Averaging")
 TASK_ARITHMETIC = Merge("Task arithmetic", {"method": "task_arithmetic", "scale": 0.3}, "Task Arithmetic")
 TIES = Merge("Ties", {"method": "ties", "scale": 0.3}, "Ties-Merging")
-ADA_MERGING = Merge("AdaMerging, layer-wise", {"method": "ada_merging", "scope": "layer"}, "AdaMerging", slow=True)
+ADA_MERGING = Merge("AdaMerging, layer-wise", {"method": "ada_merging", "scope": "layer"}, "AdaMerging")
 
 MERGES = (
     AVERAGE_OF_WEIGHTS,
@@ -33,11 +31,11 @@ MERGES = (
     Merge("RegMean", {"method": "regmean"}, "RegMean"),
     TASK_ARITHMETIC,
     TIES,
-    Merge("Concrete task arithmetic", {"method": "concrete_task_arithmetic"}, "Concrete TA", slow=True),
-    Merge("AdaMerging, task-wise", {"method": "ada_merging", "scope": "task"}, "TW AdaMerging", slow=True),
+    Merge("Concrete task arithmetic", {"method": "concrete_task_arithmetic"}, "Concrete TA"),
+    Merge("AdaMerging, task-wise", {"method": "ada_merging", "scope": "task"}, "TW AdaMerging"),
     ADA_MERGING,
-    Merge("Concrete AdaMerging", {"method": "concrete_ada_merging"}, "Concrete AM", slow=True),
-    Merge("AdaMerging++, layer-wise", {"method": "ada_merging_pp", "scope": "layer"}, slow=True),
+    Merge("Concrete AdaMerging", {"method": "concrete_ada_merging"}, "Concrete AM"),
+    Merge("AdaMerging++, layer-wise", {"method": "ada_merging_pp", "scope": "layer"}),
     Merge("RegMean++", {"method": "regmean_pp"}),
     Merge("FeatCal", {"method": "feat_cal"}),
     Merge("TSV-M", {"method": "tsv_m"}),

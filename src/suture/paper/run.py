@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
@@ -11,7 +10,7 @@ from suture.checkpoints import Manifest, cache_folder, check_output, staged_fold
 from suture.checkpoints.writing import write_text
 from suture.engine import Engine, LocalEngine, Summary, run_steps
 from suture.evaluation import markdown_lines
-from suture.experiment.runner import LIBRARIES
+from suture.experiment.provenance import libraries
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain
 from suture.paper.measures import Measure
@@ -62,10 +61,10 @@ def write_paper(
         notes=study.told,
         exhibits=[_placed(exhibit, item, study.told) for item, exhibits in shown for exhibit in exhibits],
         recipe=yaml.safe_dump(dict(study.content), sort_keys=False, allow_unicode=True),
-        provenance={**{name: version(name) for name in LIBRARIES}, "weights": study.weights, "data": study.data},
+        provenance={**libraries(), "weights": study.weights, "data": study.data},
     )
     settings = {"study": study.content, "items": [item.name for item in items], "quick": study.quick, "seeds": study.seeds}
-    manifest = Manifest(settings=settings, libraries={name: version(name) for name in LIBRARIES}, inputs={"weights": study.weights})
+    manifest = Manifest(settings=settings, libraries=libraries(), inputs={"weights": study.weights})
     with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder, stage("Drawing", len(report.exhibits)) as progress:
         for item, exhibits in shown:
             (folder / item.name).mkdir()
@@ -86,7 +85,7 @@ def _summary(study: Study, found: Found) -> str:
     merge, parts = TASK_ARITHMETIC, list[str]()
     told = {SURGERY: "with the papers' surgery", CLOSED: "with its closed form", DEEP: "with closed forms behind every block"}
     for name, procedure in possible(study, {name: {"procedure": name, "rank": 16} for name in told}, merge).items():
-        measures = operated(study, merge, procedure, seeds=study.seeds[:1] if name == DEEP else None)
+        measures = operated(study, merge, procedure)
         if found.has(measures):
             parts.append(f"{accuracy(measures)} {told[name]}")
     if not (parts and found.has([*baseline(study), *plain(study, merge)])):

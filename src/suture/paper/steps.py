@@ -3,12 +3,13 @@
 import json
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from suture import __version__
 from suture.checkpoints import Checkpoint, Weights, cache_folder, open_checkpoint
@@ -19,7 +20,7 @@ from suture.experiment import Recipe, pipeline
 from suture.experiment.pipeline import SPLIT_OF
 from suture.merging import DataDrivenMethod, MergingMethod
 from suture.merging.method import SEED
-from suture.paper.study import SEEN, Study, key_of, opened, representations
+from suture.paper.study import Study, key_of, opened, representations, seen_of
 from suture.representation import encode_cached
 from suture.surgery import Operation, load_operation, save_operation
 from suture.types import Stage
@@ -44,8 +45,30 @@ class StudyStep:
 
 
 @dataclass(frozen=True)
-class Merged(StudyStep):
+class KeptStep(StudyStep, ABC):
+    """A step whose result is a folder of the store, which appears whole or not at all."""
+
+    shelf: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """The digest of all that it depends on."""
+
+    def place(self, store: Path) -> Path:
+        """Return the folder of its result."""
+        return store / self.shelf / self.key
+
+    def done(self, store: Path) -> bool:
+        """Say whether the folder is there."""
+        return self.place(store).is_dir()
+
+
+@dataclass(frozen=True)
+class Merged(KeptStep):
     """One merge of a study's experts; what learns has learnt from the calibration set of the study's first seed."""
+
+    shelf = "merged"
 
     @cached_property
     def method(self) -> MergingMethod:
@@ -71,14 +94,6 @@ class Merged(StudyStep):
         told = [repr(self.method), self.recipe.batch_norm, self.recipe.only]
         return key_of("merged", __version__, self.study.weights, told, learnt)
 
-    def place(self, store: Path) -> Path:
-        """Return the folder of its weights."""
-        return store / "merged" / self.key
-
-    def done(self, store: Path) -> bool:
-        """Say whether the folder is there; it appears whole or not at all."""
-        return self.place(store).is_dir()
-
     def run(self, store: Path, stage: Stage) -> None:
         """Merge; where another process has been faster, its weights stand."""
         try:
@@ -93,8 +108,10 @@ class Merged(StudyStep):
 
 
 @dataclass(frozen=True)
-class Trained(StudyStep):
+class Trained(KeptStep):
     """The base, fine-tuned on all tasks' labelled data together: traditional multi-task learning."""
+
+    shelf = "merged"
 
     @property
     def title(self) -> str:
@@ -107,14 +124,6 @@ class Trained(StudyStep):
         assert self.recipe.joint is not None  # noqa: S101  made with one
         told = [self.recipe.joint.model_dump(exclude_none=True), self.recipe.calibration.precision, self.recipe.seeds]
         return key_of("trained", __version__, self.study.weights, self.study.data, told)
-
-    def place(self, store: Path) -> Path:
-        """Return the folder of its weights."""
-        return store / "merged" / self.key
-
-    def done(self, store: Path) -> bool:
-        """Say whether the folder is there."""
-        return self.place(store).is_dir()
 
     def run(self, store: Path, stage: Stage) -> None:
         """Train."""
@@ -156,7 +165,7 @@ class Encoded(StudyStep):
     def key(self) -> str:
         """The digest of weights and inputs."""
         whose = self.source.key if self.source else [self.study.weights, self.task]
-        of = None if self.split == "test" else _seen(self.recipe)
+        of = None if self.split == "test" else seen_of(self.recipe)
         return key_of("encoded", __version__, whose, self.study.data, self.split, of, None if self.task else self.recipe.only)
 
     def done(self, store: Path) -> bool:  # noqa: ARG002
@@ -189,8 +198,10 @@ def encoded(source: Merged | Trained, recipe: Recipe, *splits: str) -> list[Step
 
 
 @dataclass(frozen=True)
-class Fit(StudyStep):
+class Fit(KeptStep):
     """The surgery of a merge, fitted by the recipe's procedure with its seed."""
+
+    shelf = "surgery"
 
     @cached_property
     def merged(self) -> Merged:
@@ -216,14 +227,6 @@ class Fit(StudyStep):
         (procedure,) = self.recipe.surgery
         told = [self.recipe.calibration.model_dump(mode="json"), procedure.model_dump(mode="json", exclude_defaults=True)]
         return key_of("fit", __version__, self.merged.key, self.study.data, procedure.procedure, told, self.recipe.seeds)
-
-    def place(self, store: Path) -> Path:
-        """Return the folder of the surgery."""
-        return store / "surgery" / self.key
-
-    def done(self, store: Path) -> bool:
-        """Say whether the folder is there."""
-        return self.place(store).is_dir()
 
     def run(self, store: Path, stage: Stage) -> None:
         """Fit."""
@@ -255,11 +258,6 @@ def made_whole(place: Path) -> Iterator[Path]:
         except OSError:
             if not place.is_dir():
                 raise
-
-
-def _seen(recipe: Recipe) -> dict[str, Any]:
-    content = recipe.calibration.model_dump(mode="json")
-    return {key: content[key] for key in SEEN if key in content}
 
 
 def experts_encoded(study: Study, recipe: Recipe, split: str) -> list[Encoded]:

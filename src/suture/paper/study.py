@@ -197,15 +197,15 @@ def representations(recipe: Recipe, stage: Stage) -> Iterator[Representations]:
     kept.learn_from(own)
 
 
-SEEN = ("mode", "source", "text", "image", "pool", "damage")
-"""What of a calibration decides which inputs there are to draw from."""
+def seen_of(recipe: Recipe) -> dict[str, Any]:
+    """Return what of a recipe's calibration decides which inputs there are to draw from."""
+    return recipe.calibration.model_dump(mode="json", include={"mode", "source", "text", "image", "pool", "damage"})
 
 
 def _content(recipe: Recipe) -> str:
     """Return what decides a recipe's setting."""
     content = recipe.model_dump(mode="json", exclude={"merges", "seeds", "surgery"})
-    content["calibration"] = {key: content["calibration"][key] for key in SEEN if key in content["calibration"]}
-    return json.dumps(content, sort_keys=True)
+    return json.dumps({**content, "calibration": seen_of(recipe)}, sort_keys=True)
 
 
 @lru_cache(maxsize=16)

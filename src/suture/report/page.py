@@ -64,7 +64,7 @@ def read_report(out: Path) -> Report:
     try:
         return Report.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}; `suture run` and `suture paper` write one") from error
+        raise DataError(f"{file} cannot be read: {error.strerror or error}; `suture run` writes one, and so does `suture paper`") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

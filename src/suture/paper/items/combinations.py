@@ -5,11 +5,11 @@ from itertools import combinations
 from statistics import fmean
 
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, SURGERY, Item, baseline, operated, plain
+from suture.paper.items.item import CLOSED, SURGERY, Item, baseline, operated, plain, single
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC
 from suture.paper.study import Study
-from suture.report.exhibits import AnyExhibit, Lines, Series, Table
+from suture.report.exhibits import AnyExhibit, Lines, Table
 
 PROCEDURES = {"surgery": {"procedure": SURGERY, "rank": 16}, "closed form": {"procedure": CLOSED, "rank": 16}}
 MERGE = TASK_ARITHMETIC
@@ -75,7 +75,7 @@ def _figure(study: Study, found: Found, notes: list[str]) -> Lines:
     sets = _all(study)["growing"]
     values = list(zip(*(_values(study, found, only) for only in sets), strict=True))
     labels = ["merged", *(f"+ {label}" for label in PROCEDURES), "individual experts"]
-    series = [Series(label=label, mean=list(own), deviation=[None] * len(own)) for label, own in zip(labels, values, strict=True)]
+    series = [single(label, own) for label, own in zip(labels, values, strict=True)]
     return Lines(
         name="combinations-number",
         title="Accuracy over the number of tasks merged",

@@ -86,15 +86,19 @@ def series_of(label: str, spreads: Sequence[Spread]) -> Series:
     return Series(label=label, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads])
 
 
-def curves(found: Found, rows: Mapping[str, Sequence[Sequence[Measure]]], metric: str = "accuracy", scale: float = 100.0) -> list[Series]:
-    """Return a curve per label, of the average over tasks, through one list of measurements for every place."""
-    return [series_of(label, [found.spread(each, metric, scale=scale) for each in places]) for label, places in rows.items()]
+def curve(found: Found, label: str, places: Sequence[Sequence[Measure]]) -> Series:
+    """Return the accuracy in %, averaged over tasks, at every place."""
+    return series_of(label, [found.spread(each, "accuracy", scale=100.0) for each in places])
+
+
+def single(label: str, values: Sequence[float]) -> Series:
+    """Return values of one seed as a series."""
+    return series_of(label, [Spread(value, None) for value in values])
 
 
 def level(found: Found, label: str, measures: Sequence[Measure], places: int) -> Series:
     """Return the straight line of something that does not change along the x-axis."""
-    value = found.spread(measures, "accuracy", scale=100.0)
-    return Series(label=label, mean=[value.mean] * places, deviation=[None] * places)
+    return single(label, [found.spread(measures, "accuracy", scale=100.0).mean] * places)
 
 
 @dataclass(frozen=True)
@@ -150,12 +154,12 @@ class Sweep:
 
     def lines(self, study: Study, found: Found, name: str, title: str, x: str, mode: Mode, *, logarithmic: bool = True) -> Lines:
         """Return the curves of one mode."""
-        chosen = {
-            f"{merge.name}{f', {label}' if len(self.procedures) > 1 else ''}": places
+        series = [
+            curve(found, f"{merge.name}{f', {label}' if len(self.procedures) > 1 else ''}", places)
             for merge, own, label, places in self.rows(study)
             if own == mode
-        }
-        series = [*curves(found, chosen), level(found, "individual experts", baseline(study), len(self.places_of(study)))]
+        ]
+        series.append(level(found, "individual experts", baseline(study), len(self.places_of(study))))
         return Lines(
             name=name,
             title=f"{title}, {mode}",

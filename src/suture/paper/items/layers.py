@@ -8,12 +8,11 @@ from typing import Any
 from suture.engine import Step
 from suture.experiment import Recipe
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_of
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_of, single
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import FOUR, Merge, deep
-from suture.paper.steps import Fit
 from suture.paper.study import Study
-from suture.report.exhibits import AnyExhibit, Bars, Series, Table
+from suture.report.exhibits import AnyExhibit, Bars, Table
 from suture.representation import encode, representation_bias
 from suture.surgery import parts_of
 from suture.surgery.sites import bias_by_block
@@ -34,11 +33,6 @@ class Drift(Measure):
 
     kind = "drift"
     operated: bool = True
-
-    @property
-    def fit(self) -> Fit:
-        """The surgery."""
-        return Fit(self.study, self.recipe)
 
     @property
     def told(self) -> Sequence[object]:
@@ -97,7 +91,7 @@ class Layers(Item):
             series = []
             for label, drift in _drifts(study, merge):
                 values = [fmean(blocks) for blocks in zip(*found[drift]["blocks"].values(), strict=True)]
-                series.append(Series(label=label, mean=list(values), deviation=[None] * len(values)))
+                series.append(single(label, values))
                 rows.append([merge.name, label, *(f"{value:.4f}" for value in values)])
                 groups = [*(f"block {number}" for number in range(1, len(values))), "z"]
             name = f"layers-{place}-{merge.method['method']}"

@@ -1,7 +1,7 @@
 """SurgeryV2's question (Yang et al., 2024, arXiv 2410.14389): is it depth, or only more parameters? Both at the same size."""
 
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, operated, plain, series_of
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, curve, operated, plain
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC, THREE, Merge, deep
 from suture.paper.study import Study
@@ -84,10 +84,7 @@ METRICS = (("accuracy", 100.0), ("bias_mean_abs", 1.0))
 
 
 def _figure(study: Study, found: Found, merge: Merge, notes: list[str]) -> Lines:
-    series = []
-    for name, told in _names(merge).items():
-        spreads = [found.spread(_measures(study, merge, name, rank), "accuracy", scale=100.0) for rank in _ranks(study)]
-        series.append(series_of(told, spreads))
+    series = [curve(found, told, [_measures(study, merge, name, rank) for rank in _ranks(study)]) for name, told in _names(merge).items()]
     return Lines(
         name=f"matched-{merge.method['method']}",
         title=f"At the same number of parameters: {merge.name}",

@@ -8,9 +8,9 @@ from suture.experiment.calibration import Mode
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, Row, accuracy_table, baseline, of_all, operated, plain
 from suture.paper.measures import Joint, Measure
-from suture.paper.merges import MERGES, TASK_ARITHMETIC, Merge, deep
+from suture.paper.merges import MERGES, TASK_ARITHMETIC, Merge, deep, possible
 from suture.paper.published import published_accuracy
-from suture.paper.study import DEEPER, MODES, Study
+from suture.paper.study import MODES, Study
 from suture.report.exhibits import AnyExhibit, Table
 
 
@@ -27,7 +27,7 @@ class Variant(NamedTuple):
         """Say whether it is measured on a merge."""
         if self.alone and merge != TASK_ARITHMETIC:
             return False
-        return self.procedure["procedure"] not in DEEPER or deep(study, merge)
+        return bool(possible(study, {self.name: self.procedure}, merge))
 
     def measures(self, study: Study, merge: Merge, mode: Mode) -> list[Measure]:
         """Return the measurements."""

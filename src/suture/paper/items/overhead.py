@@ -12,7 +12,6 @@ from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, procedure_of
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import TASK_ARITHMETIC, possible
-from suture.paper.steps import Fit
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Table
 from suture.representation import encode
@@ -32,11 +31,6 @@ class Latency(Measure):
     """The time of a forward pass with surgery ÷ that without, measured in turns in one process."""
 
     kind = "latency"
-
-    @property
-    def fit(self) -> Fit:
-        """The surgery."""
-        return Fit(self.study, self.recipe)
 
     @property
     def told(self) -> Sequence[object]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, level, of_all, operated, plain, series_of
+from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, curve, level, of_all, operated, plain
 from suture.paper.measures import Measure
 from suture.paper.merges import THREE, possible
 from suture.paper.study import Study
@@ -79,8 +79,7 @@ class Robustness(Item):
         merge, series = THREE[place], []
         for label in possible(study, PROCEDURES, merge):
             own = [row for row in _rows(study, self._sources()) if row.told[:2] == (merge.name, label)]
-            spreads = [found.spread(row.measures, "accuracy", scale=100.0) for row in own]
-            series.append(series_of(label, spreads))
+            series.append(curve(found, label, [row.measures for row in own]))
         series.append(level(found, "without surgery", plain(study, merge), len(DAMAGES)))
         series.append(level(found, "individual experts", baseline(study), len(DAMAGES)))
         return Lines(
