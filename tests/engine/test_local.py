@@ -88,6 +88,15 @@ def test_every_job_has_its_share_of_the_cores(tmp_path: Path) -> None:
     assert os.environ.get("OMP_NUM_THREADS") == before
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """A shell's background jobs ignore Ctrl-C; tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_stops_what_runs(tmp_path: Path, jobs: int) -> None:
     def interrupt() -> None:

@@ -142,9 +142,9 @@ def test_what_learns_is_merged_once_whatever_surgery_is_fitted_on(study: Study) 
 
 
 def test_gains_are_paired(study: Study, tmp_path: Path) -> None:
-    write_paper(study, chosen(["methods"]), tmp_path / "out", store=tmp_path / "store")
     found = Found(tmp_path / "store")
     before, after = plain(study, TASK_ARITHMETIC), operated(study, TASK_ARITHMETIC, {"procedure": "surgery", "rank": 16})
+    run_steps([*before, *after], found.store, LocalEngine())
     gain = found.gain(before, after)
     wanted = found.spread(after, "accuracy").mean - found.spread(before, "accuracy").mean
     assert gain.difference == pytest.approx(wanted)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from suture.backbones import load_heads, save_heads
+from suture.backbones import save_heads
 from suture.errors import InvalidRecipe, OutputError
-from suture.experiment import read_recipe, run
+from suture.experiment import read_recipe
+from suture.experiment.setting import prepare
 from suture.paper import Study, chosen, settings_for, study_of, write_paper
 from suture.paper.items.item import baseline, operated, plain
 from suture.paper.items.online import SWEEP
@@ -42,8 +43,7 @@ def keys(study: Study) -> list[str]:
 
 
 def test_keys_depend_on_the_heads(studied: Callable[..., Study], recipe_file: Path, tmp_path: Path) -> None:
-    run(read_recipe(recipe_file), tmp_path / "run")
-    heads, tasks = load_heads(tmp_path / "run" / "heads.safetensors"), yaml.safe_load(recipe_file.read_text())["tasks"]
+    heads, tasks = prepare(read_recipe(recipe_file)).heads, yaml.safe_load(recipe_file.read_text())["tasks"]
     found = []
     for number in (1, 2):
         file = tmp_path / f"heads{number}.safetensors"

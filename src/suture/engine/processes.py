@@ -88,12 +88,20 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def _work(line: Connection, store: Path) -> None:
     """Run steps until the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent sees to this one
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what is staged is cleared away
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             outcome = _received(line.recv_bytes(), store)
             line.send_bytes(pickle.dumps(outcome))
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving
+
+
+def _leave(*_: object) -> None:
+    """End in good order, so that what is staged is cleared away; to be told so again would only break that off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _received(received: bytes, store: Path) -> Outcome:
