@@ -9,12 +9,15 @@ Settings = Mapping[str, Mapping[str, Any]]
 CLIP: Settings = {"regmean": {"alpha": 0.95}}
 """What RegMean's authors recommend for vision transformers."""
 
-NLP8: Settings = {
+EMBEDDED: Settings = {
     "fisher": {"samples": 64},
-    "concrete_task_arithmetic": {"batch_size": 4},
-    "concrete_ada_merging": {"batch_size": 4},
+    "ada_merging": {"batch_size": 4},
+    "ada_merging_pp": {"batch_size": 4},
+    "concrete_task_arithmetic": {"steps": 500, "batch_size": 4},
+    "concrete_ada_merging": {"steps": 500, "coefficient_steps": 250, "batch_size": 4},
+    "surgery_v2": {"batch_size": 4},
 }
-"""A quarter of the samples, and of the batches, of what takes hours on two cores."""
+"""A quarter of the samples, of the batches and, where batches alone leave hours, of the steps: a run must end on two cores."""
 
 QUICK: Settings = {
     "fisher": {"samples": 16},
@@ -30,7 +33,7 @@ QUICK: Settings = {
 }
 """A few of the steps of what learns by gradient; what is solved for is so once, without cross-validation."""
 
-SUITES: Mapping[str, Settings] = {"nlp8": NLP8, "vision8": NLP8, "clip8": CLIP}
+SUITES: Mapping[str, Settings] = {"nlp8": EMBEDDED, "vision8": EMBEDDED, "clip8": CLIP}
 
 
 def settings_for(suite: str, *, quick: bool = False) -> dict[str, Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_table, baseline, of_all, operated, plain
 from suture.paper.measures import Measure
-from suture.paper.merges import THREE, deep
+from suture.paper.merges import TASK_ARITHMETIC, THREE, deep
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit
 
@@ -33,7 +33,7 @@ def _rows(study: Study) -> list[Row]:
             told = {**changed, "name": label} if changed else changed
             rows.append(Row((merge.name, label), operated(study, merge, {"procedure": SURGERY, "rank": 16, **told}), bare))
         rows.append(Row((merge.name, "solved for, at the end"), operated(study, merge, {"procedure": CLOSED, "rank": 16}), bare))
-        for label, procedure in (_deep(study) if deep(study, merge) else {}).items():
+        for label, procedure in (_deep(study) if merge == TASK_ARITHMETIC and deep(study, merge) else {}).items():
             rows.append(Row((merge.name, label), operated(study, merge, procedure), bare))
     return rows
 
@@ -66,5 +66,5 @@ class Ablations(Item):
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table."""
         rows = [*_rows(study), Row(("individual experts", ""), baseline(study))]
-        notes = [*study.told, "Held-out, rank 16. Behind blocks, the representation is corrected too."]
+        notes = [*study.told, "Held-out, rank 16. Behind blocks: on task arithmetic alone; the representation is corrected too."]
         return [accuracy_table(found, self.name, self.title, ["merge", "surgery"], rows, notes)]
