@@ -1,12 +1,17 @@
 """Keep what `suture paper` wrote in the documentation: text and PNG pictures, not the page, vector pictures or weights.
 
-suture paper all --suite nlp8 --jobs 2 --out out/paper-nlp8
-python scripts/keep_paper.py out/paper-nlp8 docs/results/paper/nlp8
+suture paper all --suite nlp8 --jobs 2 --store out/store --out out/paper-nlp8
+python scripts/keep_paper.py out/paper-nlp8 docs/results/paper/nlp8 --store out/store
+
+With --store every single measurement is kept too, in one archive. Whoever unpacks it into a store of their own measures none of them again:
+
+python -m zipfile -e docs/results/paper/nlp8/measured.zip out/store/measured
 """
 
 import argparse
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 KEPT = {".md", ".csv", ".tex", ".png"}
@@ -35,14 +40,24 @@ def keep(out: Path, docs: Path) -> list[Path]:
     return large
 
 
+def keep_measured(store: Path, archive: Path) -> None:
+    """Put a store's measurements into an archive, the same bytes for the same measurements."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as packed:
+        for file in sorted((store / "measured").glob("*/*.json")):
+            packed.writestr(zipfile.ZipInfo(f"{file.parent.name}/{file.name}"), file.read_bytes(), zipfile.ZIP_LZMA)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("docs", type=Path)
+    parser.add_argument("--store", type=Path, help="keep its measurements as measured.zip")
     chosen = parser.parse_args()
     for file in keep(chosen.out, chosen.docs):
         print(f"{file.stat().st_size:,} bytes: {file}")
+    if chosen.store:
+        keep_measured(chosen.store, chosen.docs / "measured.zip")
 
 
 if __name__ == "__main__":
