@@ -19,7 +19,7 @@ from suture.evaluation import Model, Results
 from suture.experiment import read_recipe, run
 from suture.paper import Study, chosen, study_of, write_paper
 from suture.paper.found import Found
-from suture.paper.items import ITEMS, ablations, bias, data, iterations, layers, matched, methods, online, rank, tsne, wild
+from suture.paper.items import ITEMS, ablations, bias, data, iterations, layers, matched, methods, online, rank, surgeries, tsne, wild
 from suture.paper.items.item import operated, plain
 from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC
 
@@ -31,6 +31,7 @@ TINY = {
     "concrete_ada_merging": {"steps": 2, "coefficient_steps": 2, "batch_size": 2},
     "surgery": {"iterations": 20},
     "surgery_v2": {"steps": 2},
+    "residual_surgery": {"refine": 2},
 }
 
 
@@ -70,7 +71,12 @@ def sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wild, "DAMAGES", (0.0, 0.4))
     for module, name in ((methods, "MERGES"), (bias, "MERGES"), (bias, "FOUR"), (tsne, "FOUR"), (iterations, "FOUR"), (layers, "FOUR")):
         monkeypatch.setattr(module, name, TWO)
-    for module in (data, matched, wild, ablations):
+    monkeypatch.setattr(surgeries, "SIZES", (4,))
+    monkeypatch.setattr(surgeries, "FEW", tuple(replace(each, sizes=(4,)) for each in surgeries.FEW))
+    monkeypatch.setattr(surgeries, "SAMPLES", (4,))
+    monkeypatch.setattr(surgeries, "CALIBRATED", surgeries.CALIBRATED[1:2])
+    monkeypatch.setattr(surgeries, "AFTER", tuple(replace(each, sizes=(4,)) for each in surgeries.AFTER))
+    for module in (data, matched, surgeries, wild, ablations):
         monkeypatch.setattr(module, "THREE", TWO[:1])
 
 
@@ -91,7 +97,19 @@ def test_all_of_it_encodes_everything_once_and_is_resumed(study: Study, encoded:
             assert len({len(row) for row in rows}) == 1
             assert not any("nan" in cell for row in rows for cell in row), file
     names = {exhibit.name for exhibit in written.report.exhibits}
-    assert {"methods", "data", "rank", "cost", "bias-held-out", "iterations", "layers", "matched", "wild", "ablations"} <= names
+    assert {
+        "methods",
+        "data",
+        "rank",
+        "cost",
+        "bias-held-out",
+        "iterations",
+        "layers",
+        "matched",
+        "surgeries",
+        "wild",
+        "ablations",
+    } <= names
     for name in ("methods", "rank", "data"):
         assert (tmp_path / "out" / name / f"{name}.tex").is_file()
     assert json.loads((tmp_path / "out" / "report.json").read_text())["title"].startswith("tiny")

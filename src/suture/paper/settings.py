@@ -29,6 +29,7 @@ QUICK: Settings = {
     "closed_form": {"shrinkage": 0.1},
     "deep_closed_form": {"shrinkage": 0.1},
     "surgery_v2": {"steps": 10, "batch_size": 4},
+    "residual_surgery": {"refine": 5},
     "joint": {"epochs": 1, "samples": 200},
 }
 """A few of the steps of what learns by gradient; what is solved for is so once, without cross-validation."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from suture.experiment.calibration import CalibrationRecipe, Mode
 from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
+from suture.surgery.residual_surgery import linear_layers
 from suture.types import Stage, silent
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
@@ -59,6 +60,8 @@ class Study:
     """Those of all places that deep surgery corrects, together."""
     parameters: int = 0
     """The backbone's."""
+    linear: bool = False
+    """Whether its blocks hold linear layers, for low-rank residuals."""
     labelled: bool = False
     """Whether every task has a labelled training split, for joint training."""
 
@@ -153,7 +156,6 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
     pool = min(len(task.split("calibration")) for task in setting.tasks)
     pool = min(pool, QUICK_POOL) if quick else pool
     size = min(recipe.calibration.size(pool), pool, QUICK_SAMPLES if quick else pool)
-    parameters, depth, widths = _shape(setting)
     return Study(
         name=setting.name,
         family=setting.family,
@@ -172,10 +174,8 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         papers=papers,
         settings={**({"joint": recipe.joint.model_dump(exclude_none=True)} if recipe.joint else {}), **(settings or {})},
         precision=recipe.calibration.precision if "precision" in recipe.calibration.model_fields_set else "bfloat16",
-        depth=depth,
-        widths=widths,
-        parameters=parameters,
         labelled=all("train" in task.splits for task in setting.tasks),
+        **_shape(setting),
     )
 
 
@@ -227,11 +227,11 @@ def _head_key(head: Head) -> str:
     return key_of(tensors, head.scale, list(head.classes))
 
 
-def _shape(setting: Setting) -> tuple[int, int, int]:
-    """Return the backbone's parameters, its blocks and all widths behind them; 0 and 0 where surgery finds no blocks."""
+def _shape(setting: Setting) -> dict[str, Any]:
+    """Return what a study tells of the backbone: its parameters, and of its blocks what surgery finds there."""
     backbone = setting.backbone(setting.base)
-    size = sum(parameter.numel() for parameter in backbone.model.parameters())
-    try:
-        return size, backbone.blocks.depth, sum(backbone.widths)
-    except SutureError:
-        return size, 0, 0
+    shape: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in backbone.model.parameters())}
+    with suppress(SutureError):
+        shape |= {"depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
+        shape |= {"linear": bool(linear_layers(backbone))}
+    return shape

@@ -14,6 +14,7 @@ from suture.paper.items.methods import Methods
 from suture.paper.items.online import Online
 from suture.paper.items.overhead import Overhead
 from suture.paper.items.rank import Rank
+from suture.paper.items.surgeries import Surgeries
 from suture.paper.items.tsne import Tsne
 from suture.paper.items.wild import Robustness, Wild
 
@@ -30,6 +31,7 @@ ITEMS: dict[str, Item] = {
         Iterations(),
         Layers(),
         Matched(),
+        Surgeries(),
         Wild(),
         Ablations(),
         Combinations(),
