@@ -7,8 +7,8 @@ A page of the documentation, or the README, says which table it shows, and this 
     <!-- table: docs/results/paper/nlp8/methods/methods.csv; rows: Pretrained | Individual; columns: method | held-out -->
     <!-- end of table -->
 
-Without rows or columns it shows all of them; a row is named by its first cells, joined by " / ". tests/test_results.py fails where a
-page shows anything else.
+Without rows or columns it shows all of them; a row is named by its first cells, joined by " / ". Of a page with several tables,
+`page.md#title` is the one below the line **title**. tests/test_results.py fails where a page shows anything else.
 """
 
 import csv
@@ -35,11 +35,22 @@ def table(told: str) -> str:
     """Return the table that a line tells of; raises ``SystemExit`` for rows and columns that are not there."""
     name, *choices = (part.strip() for part in told.split(";"))
     chosen = {key.strip(): [each.strip() for each in values.split("|")] for key, values in (choice.split(":", 1) for choice in choices)}
-    with (ROOT / name).open(encoding="utf-8", newline="") as stream:
-        header, *rows = csv.reader(stream)
+    header, *rows = _read(name)
     rows = [_row(name, rows, wanted) for wanted in chosen["rows"]] if "rows" in chosen else rows
     places = [_place(name, header, wanted) for wanted in chosen.get("columns", header)]
     return "\n".join(markdown_lines([header[place] for place in places], [[row[place] for place in places] for row in rows]))
+
+
+def _read(name: str) -> list[list[str]]:
+    """Return the lines of a csv file, or of the table below a title of a page."""
+    file, _, title = name.partition("#")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if not title:
+        return list(csv.reader(text.splitlines()))
+    if (found := re.search(rf"^\*\*{re.escape(title)}\*\*\n\n((?:\|.*\n)+)", text, re.MULTILINE)) is None:
+        raise SystemExit(f"{file} has no table **{title}**")
+    header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines())
+    return [header, *rows]
 
 
 def _row(name: str, rows: list[list[str]], wanted: str) -> list[str]:

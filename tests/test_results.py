@@ -84,3 +84,13 @@ def test_a_row_or_column_that_is_not_there_is_told(tmp_path: Path, choice: str, 
     file.write_text("merge,rank 4\nTies,1.0\nTies,2.0\n")
     with pytest.raises(SystemExit, match=message):
         SHOWING.table(f"{file}; {choice}")
+
+
+def test_a_page_has_its_tables_by_their_titles(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(
+        "# Page\n\n**bias**\n\n| m | z |\n| --- | ---: |\n| a | 1 |\n\n**accuracy, %**\n\n| m | x |\n| --- | ---: |\n| a | 2 |\n"
+    )
+    assert SHOWING.table(f"{file}#accuracy, %") == "| m | x |\n| --- | ---: |\n| a | 2 |"
+    with pytest.raises(SystemExit, match=r"page.md has no table \*\*speed\*\*"):
+        SHOWING.table(f"{file}#speed")
