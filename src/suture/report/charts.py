@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from suture.errors import UnsupportedFormat
-from suture.report.colours import BLACK, WHITE, series_colours, task_colours
+from suture.report.colours import BASELINES, BLACK, WHITE, series_colours, task_colours
 from suture.report.exhibits import Bars, Lines, Plane, Series
 from suture.report.numbers import measured, places_of, told
 
@@ -20,6 +20,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 """A marker for each line, so that they are told apart without colours."""
 GLYPHS = ("●", "■", "▲", "◆", "✚", "▼", "▶", "◀")
 """The same, as text."""
+DASHES = "╌"
+"""A baseline's dashed line, as text."""
 CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
 LOOKED_AT = 200
 """Samples of a task that decide where its name stands."""
@@ -84,6 +86,8 @@ def _bars(bars: Bars) -> Spec:
 
 def _lines(lines: Lines) -> Spec:
     labels = [series.label for series in lines.series]
+    dashed = [label for label in labels if label in BASELINES]
+    dash = {"condition": {"test": {"field": "series", "oneOf": dashed}, "value": [6, 4]}, "value": [1, 0]}
     scale = _scale(lines) | {"nice": False, "padding": 14}
     axis = {"values": lines.places} if len(lines.places) <= FEW else {}
     shape: Spec = {"field": "series", "type": "nominal", "legend": None}
@@ -98,14 +102,18 @@ def _lines(lines: Lines) -> Spec:
                 "type": "quantitative",
                 "title": lines.x,
                 "scale": scale,
-                "axis": axis | {"format": "~g", "labelOverlap": True, "grid": False},
+                "axis": axis | {"format": "~g" if max(lines.places, default=0) >= 1000 else ".3~r", "labelOverlap": True, "grid": False},
             },
             "color": _colour(lines.series),
         },
         "layer": [
             {"transform": [{"filter": "isValid(datum.low)"}], "mark": _mark("area", opacity=0.18), "encoding": band},
-            {"mark": _mark("line", strokeWidth=2), "encoding": {"y": mean}},
-            {"mark": _mark("point", filled=True, size=70, opacity=1), "encoding": {"y": mean, "shape": shape}},
+            {"mark": _mark("line", strokeWidth=2), "encoding": {"y": mean, "strokeDash": dash}},
+            {
+                "transform": [{"filter": {"not": {"field": "series", "oneOf": dashed}}}],
+                "mark": _mark("point", filled=True, size=70, opacity=1),
+                "encoding": {"y": mean, "shape": shape},
+            },
         ],
     }
 

@@ -12,8 +12,9 @@ GREY, ORANGE, BLUE, BLACK = "#9aa0a6", "#d55e00", "#0072b2", "#202124"
 
 TASK_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#117733", "#6a3d9a")
 SERIES_COLOURS = (ORANGE, BLUE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#117733")
-BASELINES = {PRETRAINED: GREY, INDIVIDUAL: BLACK}
-"""The series that look alike in every picture."""
+WITHOUT, EXPERTS = "without surgery", "individual experts"
+BASELINES = {PRETRAINED: GREY, WITHOUT: GREY, INDIVIDUAL: BLACK, EXPERTS: BLACK}
+"""The series that look alike in every picture; among lines they are the dashed ones."""
 
 ON_DARK = {
     WHITE: DARK,

@@ -9,9 +9,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from suture.report.colours import BLACK, series_colours, task_colours
+from suture.report.colours import BASELINES, BLACK, series_colours, task_colours
 from suture.report.exhibits import Bars, Cloud, Lines, Plane, Series
 from suture.report.figures import canvas, plain
+from suture.report.numbers import places_of
 
 MARKERS = ("o", "s", "^", "D", "X", "v", "P", "*")
 """A marker for each line, so that they are told apart without colours."""
@@ -66,11 +67,11 @@ def _lines(lines: Lines) -> Figure:
     figure, axes = canvas(WIDTH, 3.4)
     for number, (series, colour) in enumerate(zip(lines.series, _colours(lines.series), strict=True)):
         means, errors = _numbers(series.mean), _numbers(series.deviation)
-        marker = MARKERS[number % len(MARKERS)]
-        axes.plot(lines.places, means, marker=marker, markersize=4.5, linewidth=1.4, color=colour, label=plain(series.label))
+        look = {"linestyle": "--"} if series.label in BASELINES else {"marker": MARKERS[number % len(MARKERS)], "markersize": 4.5}
+        axes.plot(lines.places, means, linewidth=1.4, color=colour, label=plain(series.label), **look)
         axes.fill_between(lines.places, means - errors, means + errors, color=colour, alpha=0.16, linewidth=0)
     if lines.logarithmic:
-        _logarithmic(axes, lines.places)
+        _logarithmic(axes, lines)
     axes.set_xlabel(plain(lines.x))
     axes.set_ylabel(plain(lines.y))
     axes.grid(alpha=0.25)
@@ -78,11 +79,12 @@ def _lines(lines: Lines) -> Figure:
     return figure
 
 
-def _logarithmic(axes: Axes, places: Sequence[float]) -> None:
+def _logarithmic(axes: Axes, lines: Lines) -> None:
     """Scale the x-axis so, linear below the smallest place above zero; ticks stand at the places."""
+    places = lines.places
     least = min((place for place in places if place > 0), default=1.0)
     axes.set_xscale("symlog", linthresh=least) if min(places, default=1.0) <= 0 else axes.set_xscale("log")
-    axes.set_xticks(list(places), [f"{place:g}" for place in places])
+    axes.set_xticks(places, places_of(lines))
     axes.set_xticks([], minor=True)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from suture.report.charts import GLYPHS
-from suture.report.colours import BLACK, ON_DARK, series_colours, task_colours
+from suture.report.charts import DASHES, GLYPHS
+from suture.report.colours import BASELINES, BLACK, ON_DARK, series_colours, task_colours
 from suture.report.exhibits import AnyExhibit, Bars, Lines, Plane, Report, Table
 from suture.report.numbers import as_table, drawable
 
@@ -111,7 +111,8 @@ def _chart(exhibit: Bars | Lines | Plane) -> str:
 
 def _key(exhibit: Bars | Lines) -> str:
     labels = [series.label for series in exhibit.series]
-    glyphs = [GLYPHS[place % len(GLYPHS)] if isinstance(exhibit, Lines) else "■" for place in range(len(labels))]
+    marks = ["■"] * len(labels) if isinstance(exhibit, Bars) else [GLYPHS[place % len(GLYPHS)] for place in range(len(labels))]
+    glyphs = [DASHES if isinstance(exhibit, Lines) and label in BASELINES else mark for mark, label in zip(marks, labels, strict=True)]
     entries = zip(glyphs, series_colours(labels), labels, strict=True)
     return f'<ul class="key">{"".join(f"<li>{_swatch(glyph, colour)}{escape(label)}</li>" for glyph, colour, label in entries)}</ul>'
 

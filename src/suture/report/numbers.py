@@ -46,10 +46,10 @@ def told(mean: float | None, deviation: float | None) -> str:
 def places_of(exhibit: Bars | Lines) -> list[str]:
     """Return what the values of every series stand for: groups, or places on the x-axis, as text.
 
-    >>> places_of(Lines(name="l", title="", x="rank", y="%", places=[4.0, 0.5], series=[]))
-    ['4', '0.5']
+    >>> places_of(Lines(name="l", title="", x="rank", y="%", places=[4.0, 0.106511, 4096.0], series=[]))
+    ['4', '0.107', '4096']
     """
-    return exhibit.groups if isinstance(exhibit, Bars) else [f"{place:g}" for place in exhibit.places]
+    return exhibit.groups if isinstance(exhibit, Bars) else [f"{place:.3g}" if place < 1000 else f"{place:g}" for place in exhibit.places]
 
 
 def as_table(exhibit: Bars | Lines | Plane) -> Table:

@@ -8,6 +8,7 @@ from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_t
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC, THREE, deep
 from suture.paper.study import Study
+from suture.report.colours import EXPERTS, WITHOUT
 from suture.report.exhibits import AnyExhibit
 
 MODULES: Mapping[str, Mapping[str, Any]] = {
@@ -28,7 +29,7 @@ def _rows(study: Study) -> list[Row]:
     rows = []
     for merge in THREE:
         bare = plain(study, merge)
-        rows.append(Row((merge.name, "without surgery"), bare))
+        rows.append(Row((merge.name, WITHOUT), bare))
         for label, changed in MODULES.items():
             told = {**changed, "name": label} if changed else changed
             rows.append(Row((merge.name, label), operated(study, merge, {"procedure": SURGERY, "rank": 16, **told}), bare))
@@ -65,6 +66,6 @@ class Ablations(Item):
 
     def exhibits(self, study: Study, found: Found) -> list[AnyExhibit]:
         """Return the table."""
-        rows = [*_rows(study), Row(("individual experts", ""), baseline(study))]
+        rows = [*_rows(study), Row((EXPERTS, ""), baseline(study))]
         notes = [*study.told, "Held-out, rank 16. Behind blocks: on task arithmetic alone; the representation is corrected too."]
         return [accuracy_table(found, self.name, self.title, ["merge", "surgery"], rows, notes)]

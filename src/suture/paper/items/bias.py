@@ -9,6 +9,7 @@ from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, operated, plain
 from suture.paper.measures import Measure
 from suture.paper.merges import FOUR, MERGES, Merge, possible
 from suture.paper.study import MODES, Study
+from suture.report.colours import WITHOUT
 from suture.report.exhibits import AnyExhibit, Bars, Table
 
 PROCEDURES = {
@@ -23,7 +24,7 @@ def _series(study: Study, merge: Merge, mode: Mode) -> dict[str, list[Measure]]:
     """Return the measurements of a merge by what was done to it."""
     procedures = possible(study, PROCEDURES | AFTER_BLOCKS, merge)
     done = {label: operated(study, merge, procedure, mode) for label, procedure in procedures.items()}
-    return {"without surgery": plain(study, merge, mode), **done}
+    return {WITHOUT: plain(study, merge, mode), **done}
 
 
 class RepresentationBias(Item):

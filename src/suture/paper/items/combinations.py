@@ -9,6 +9,7 @@ from suture.paper.items.item import CLOSED, SURGERY, Item, baseline, operated, p
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC
 from suture.paper.study import Study
+from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Lines, Table
 
 PROCEDURES = {"surgery": {"procedure": SURGERY, "rank": 16}, "closed form": {"procedure": CLOSED, "rank": 16}}
@@ -74,7 +75,7 @@ def _named(study: Study, kind: str, only: Sequence[str]) -> str:
 def _figure(study: Study, found: Found, notes: list[str]) -> Lines:
     sets = _all(study)["growing"]
     values = list(zip(*(_values(study, found, only) for only in sets), strict=True))
-    labels = ["merged", *(f"+ {label}" for label in PROCEDURES), "individual experts"]
+    labels = ["merged", *(f"+ {label}" for label in PROCEDURES), EXPERTS]
     series = [single(label, own) for label, own in zip(labels, values, strict=True)]
     return Lines(
         name="combinations-number",

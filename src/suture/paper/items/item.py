@@ -11,6 +11,7 @@ from suture.paper.found import Found
 from suture.paper.measures import Baseline, Measure, Operated, Plain
 from suture.paper.merges import Merge
 from suture.paper.study import DEEPER, Study
+from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Lines, Series, Table
 
 SURGERY, CLOSED, DEEP, V2 = "surgery", "closed_form", "deep_closed_form", "surgery_v2"
@@ -147,7 +148,7 @@ class Sweep:
             cells = [f"{found.spread(place, 'accuracy', scale=100.0):.1f}" for place in places]
             lines.append([merge.name, label, mode, bare, *cells])
         individual = f"{found.spread(baseline(study), 'accuracy', scale=100.0):.1f}"
-        lines.append(["individual experts", "", "", individual, *[""] * len(self.places_of(study))])
+        lines.append([EXPERTS, "", "", individual, *[""] * len(self.places_of(study))])
         return Table(
             name=name, title=title, header=["merge", "surgery", "calibration", "none", *self.headers(study)], rows=lines, notes=list(notes)
         )
@@ -159,7 +160,7 @@ class Sweep:
             for merge, own, label, places in self.rows(study)
             if own == mode
         ]
-        series.append(level(found, "individual experts", baseline(study), len(self.places_of(study))))
+        series.append(level(found, EXPERTS, baseline(study), len(self.places_of(study))))
         return Lines(
             name=name,
             title=f"{title}, {mode}",

@@ -16,6 +16,7 @@ from suture.paper.measures import Bench, Measure
 from suture.paper.merges import FOUR, Merge
 from suture.paper.steps import encoded
 from suture.paper.study import MODES, Study
+from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Lines, Series, Table
 from suture.representation import representation_bias
 from suture.surgery import Surgery, fit_surgery
@@ -89,7 +90,7 @@ class Iterations(Item):
                 spreads = [Spread.of([_average(own[place]) for own in looks]) for place in range(len(places))]
                 series.append(series_of(merge.name, spreads))
                 rows.append([merge.name, mode, *(f"{spreads[places.index(place)]:.1f}" for place in _shown(places))])
-            series.append(level(found, "individual experts", baseline(study), len(places)))
+            series.append(level(found, EXPERTS, baseline(study), len(places)))
             figures.append(_figure(study, self.title, mode, places, series))
         header = ["merge", "calibration", *map(str, _shown(places))]
         notes = [*study.told, "Rank 16; an iteration takes two steps, as in the authors' code. Average accuracy, %."]

@@ -12,6 +12,7 @@ from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_o
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import FOUR, Merge, deep
 from suture.paper.study import Study
+from suture.report.colours import WITHOUT
 from suture.report.exhibits import AnyExhibit, Bars, Table
 from suture.representation import encode, representation_bias
 from suture.surgery import parts_of
@@ -109,6 +110,6 @@ def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:
         return study.recipe(merge.settings(study), procedure and procedure_of(study, procedure))
 
     return [
-        ("without surgery", Drift(study, recipe(), operated=False)),
+        (WITHOUT, Drift(study, recipe(), operated=False)),
         *((label, Drift(study, recipe(procedure))) for label, procedure in PROCEDURES.items()),
     ]

@@ -5,6 +5,7 @@ from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, c
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC, THREE, Merge, deep
 from suture.paper.study import Study
+from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Lines, Table
 
 RANKS = (1, 4, 16)
@@ -68,7 +69,7 @@ class Matched(Item):
                     size = max(int(each["parameters"]) for each in first["tasks"].values())
                     accuracy, bias = (found.spread(measures, metric, scale=scale) for metric, scale in METRICS)
                     rows.append([merge.name, told, f"{_budget(study, rank):.3%}", f"{size:,}", f"{accuracy:.1f}", f"{bias:.4f}"])
-        rows.append(["individual experts", "", "", "", f"{found.spread(baseline(study), 'accuracy', scale=100.0):.1f}", ""])
+        rows.append([EXPERTS, "", "", "", f"{found.spread(baseline(study), 'accuracy', scale=100.0):.1f}", ""])
         notes = [
             *study.told,
             "Budget: the share of the backbone's parameters that a task may cost, as much as rank "

@@ -10,6 +10,7 @@ from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, o
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC, THREE, Merge, possible
 from suture.paper.study import WHOLE, Study
+from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Table
 
 BUDGET = "1%"
@@ -156,7 +157,7 @@ def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[Rival
 
 def _table(study: Study, found: Found, name: str, title: str, over: str, lines: Sequence[Line], notes: list[str]) -> Table:
     experts = found.spread(baseline(study), "accuracy", scale=100.0)
-    rows = [["individual experts", "", "", "", f"{experts:.1f}", "100.0", "", "", "", "", ""]]
+    rows = [[EXPERTS, "", "", "", f"{experts:.1f}", "100.0", "", "", "", "", ""]]
     rows += [[line.merge.name, line.surgery, line.told, *_cells(study, found, line)] for line in lines]
     header = ["merge", "surgery", over, "seeds", "accuracy, %", "of individual, %", "gap, %", "worst task", "bias", "parameters", "seconds"]
     return Table(name=name, title=title, header=header, rows=rows, notes=notes)

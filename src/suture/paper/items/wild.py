@@ -8,6 +8,7 @@ from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, Row, accuracy_t
 from suture.paper.measures import Measure
 from suture.paper.merges import TASK_ARITHMETIC, THREE, Merge, possible
 from suture.paper.study import DEEPER, Study
+from suture.report.colours import EXPERTS, WITHOUT
 from suture.report.exhibits import AnyExhibit, Lines
 
 PROCEDURES = {
@@ -38,7 +39,7 @@ class Wild(Item):
 
     def _all(self, study: Study) -> list[Row]:
         bare = [Row((merge.name, "none", ""), plain(study, merge)) for merge in THREE]
-        return [*bare, *_rows(study, self.sources), Row(("individual experts", "", ""), baseline(study))]
+        return [*bare, *_rows(study, self.sources), Row((EXPERTS, "", ""), baseline(study))]
 
     def measures(self, study: Study) -> list[Measure]:
         """Return the table's."""
@@ -65,7 +66,7 @@ class Robustness(Item):
 
     def _all(self, study: Study) -> list[Row]:
         bare = [Row((merge.name, "none", ""), plain(study, merge)) for merge in THREE]
-        return [*bare, *self._damaged(study), Row(("individual experts", "", ""), baseline(study))]
+        return [*bare, *self._damaged(study), Row((EXPERTS, "", ""), baseline(study))]
 
     def _damaged(self, study: Study) -> list[Row]:
         return _rows(study, self._sources(), behind=[TASK_ARITHMETIC])
@@ -84,8 +85,8 @@ class Robustness(Item):
         merge = THREE[place]
         curves = {label: [row.measures for row in self._damaged(study) if row.told[:2] == (merge.name, label)] for label in PROCEDURES}
         series = [curve(found, label, own) for label, own in curves.items() if own]
-        series.append(level(found, "without surgery", plain(study, merge), len(DAMAGES)))
-        series.append(level(found, "individual experts", baseline(study), len(DAMAGES)))
+        series.append(level(found, WITHOUT, plain(study, merge), len(DAMAGES)))
+        series.append(level(found, EXPERTS, baseline(study), len(DAMAGES)))
         return Lines(
             name=f"robustness-{merge.method['method']}",
             title=f"Damaged calibration data: {merge.name}",
