@@ -167,6 +167,14 @@ def read_recipe(file: Path) -> Recipe:
     return whole
 
 
+def recorded_recipe(content: Mapping[str, Any], where: str) -> Recipe:
+    """Return a recipe that was written down before; raises :class:`InvalidRecipe`, which says ``where``, when it is none any more."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidRecipe(f"{where}: {'; '.join(_explain(fault) for fault in error.errors())}") from error
+
+
 def within_budget(recipe: Recipe, budget: str) -> Recipe:
     """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank, or with ``best`` if it names none.
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
+from suture.bibliography import ISOTROPIC_MERGING, Paper
+from suture.merging.method import Block, MergingMethod, Statistics, require_finite
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class IsoC(MergingMethod):
     """
 
     name: ClassVar[str] = "iso_c"
-    paper: ClassVar[Paper] = Paper("No task left behind: isotropic model merging", "2502.04959", 2025)
+    paper: ClassVar[Paper] = ISOTROPIC_MERGING
     elementwise: ClassVar[bool] = False
 
     scale: float = 1.0

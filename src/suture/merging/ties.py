@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, Survey, require, require_finite
+from suture.bibliography import TIES, Paper
+from suture.merging.method import Block, MergingMethod, Statistics, Survey, require, require_finite
 from suture.merging.selection import kept_count, magnitude_thresholds
 
 
@@ -32,7 +33,7 @@ class Ties(MergingMethod):
     """
 
     name: ClassVar[str] = "ties"
-    paper: ClassVar[Paper] = Paper("TIES-Merging", "2306.01708", 2023)
+    paper: ClassVar[Paper] = TIES
 
     density: float = 0.2
     scale: float = 0.3

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
+from suture.bibliography import TASK_SINGULAR_VECTORS, Paper
+from suture.merging.method import Block, MergingMethod, Statistics, require_finite
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TsvM(MergingMethod):
     """  # noqa: D205
 
     name: ClassVar[str] = "tsv_m"
-    paper: ClassVar[Paper] = Paper("Task singular vectors", "2412.00081", 2025)
+    paper: ClassVar[Paper] = TASK_SINGULAR_VECTORS
     elementwise: ClassVar[bool] = False
 
     scale: float = 1.0

@@ -13,7 +13,7 @@ from suture.evaluation import markdown_lines
 from suture.experiment.provenance import libraries
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain
-from suture.paper.measures import Measure
+from suture.paper.measures import Baseline, Joint, Measure, Plain
 from suture.paper.merges import TASK_ARITHMETIC, possible
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Report
@@ -64,6 +64,7 @@ def write_paper(
         provenance={**libraries(), "weights": study.weights, "data": study.data},
     )
     settings = {"study": study.content, "items": [item.name for item in items], "quick": study.quick, "seeds": study.seeds}
+    settings["used"] = used_in(measures)
     manifest = Manifest(settings=settings, libraries=libraries(), inputs={"weights": study.weights})
     with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder, stage("Drawing", len(report.exhibits)) as progress:
         for item, exhibits in shown:
@@ -74,6 +75,14 @@ def write_paper(
                 progress(1)
         write_report_and_page(folder, report)
     return Written(out, report, steps)
+
+
+def used_in(measures: Sequence[Measure]) -> list[str]:
+    """Return the names of the merging methods and procedures of surgery that were measured, for ``suture cite``."""
+    merged = [measure for measure in measures if not isinstance(measure, Baseline | Joint)]
+    methods = {measure.recipe.merges[0].name for measure in merged}
+    operated_on = (measure.recipe.surgery for measure in merged if not isinstance(measure, Plain))
+    return sorted(methods | {procedure.procedure for procedures in operated_on for procedure in procedures})
 
 
 def _summary(study: Study, found: Found) -> str:
