@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from math import nan
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -131,6 +132,11 @@ class Results:
             return None
         seeds = [values for values in per_task if values is not None]
         return Spread.of([scale * fmean(values[seed] for values in seeds) for seed in seeds[0]])
+
+    def average(self, model: Model) -> float:
+        """Return a model's accuracy in %, the mean over tasks and seeds; NaN when it was not measured."""
+        spread = self.spread(model, "accuracy", scale=100.0)
+        return nan if spread is None else spread.mean
 
     def gap_closed(self, operated: Model) -> float | None:
         """Return the share of the accuracy between merged model and experts that surgery wins back; None when there is no gap."""

@@ -36,6 +36,5 @@ def open_base() -> Checkpoint:
 def load(progress: Progress = no_progress) -> Suite:
     """Return the suite; its experts are unpacked into the user's cache on first use. ``progress`` counts experts."""
     tasks, base = read_tasks(HERE / "data"), open_base()
-    packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
-    experts = unpack_experts("nlp8", packed, base, progress)
+    experts = unpack_experts(HERE, tasks, base, progress)
     return Suite("nlp8", FAMILY, base, experts, tasks, HEAD_SCALE, "mean", MAX_LENGTH)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from suture.checkpoints import Checkpoint, cache_folder, convert, open_checkpoint, sha256_of
 from suture.errors import CheckpointNotFound, IncompatibleExperts, OutputExists
-from suture.tasks.suites.suite import Suite, read_image_tasks, unpack_experts
+from suture.tasks.suites.suite import Suite, read_tasks, unpack_experts
 from suture.types import Progress, no_progress
 
 HERE = Path(__file__).parent
@@ -43,7 +43,6 @@ def open_base() -> Checkpoint:
 
 def load(progress: Progress = no_progress) -> Suite:
     """Return the suite; its experts are unpacked into the user's cache on first use. ``progress`` counts experts."""
-    tasks, base = read_image_tasks(HERE / "data"), open_base()
-    packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
-    experts = unpack_experts("vision8", packed, base, progress)
+    tasks, base = read_tasks(HERE / "data"), open_base()
+    experts = unpack_experts(HERE, tasks, base, progress)
     return Suite("vision8", FAMILY, base, experts, tasks, HEAD_SCALE, network=NETWORK)
