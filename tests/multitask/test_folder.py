@@ -29,6 +29,7 @@ from suture.errors import (
 )
 from suture.multitask import Facts, MultiTaskModel, TaskFacts
 from suture.representation import encode
+from suture.surgery import read_origin
 
 ANSWER = """
 import json, sys
