@@ -11,8 +11,8 @@ from torch import Tensor
 from suture.bibliography import ADA_MERGING, TIES, Paper
 from suture.merging.calibration import Calibration
 from suture.merging.merged_copy import MergedCopy, Schedule, check_coefficients, coefficients_by_name, drawn_rows, learn_coefficients
-from suture.merging.method import Block, DataDrivenMethod, Statistics, Survey, require, require_positive, require_seed
-from suture.merging.ties import trim_and_elect, whole_model_thresholds
+from suture.merging.method import Block, DataDrivenMethod, Statistics, Survey, require_positive, require_seed
+from suture.merging.ties import check_density, trim_and_elect, whole_model_thresholds
 from suture.types import Progress
 
 
@@ -100,7 +100,7 @@ class AdaMergingPlusPlus(AdaMerging):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.density <= 1, f"density must be in (0, 1], not {self.density}")
+        check_density(self.density)
 
     def thresholds(self, survey: Survey) -> Tensor | None:
         """Return each expert's smallest kept magnitude, shape ``(T,)``."""

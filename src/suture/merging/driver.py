@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
 from suture.errors import NonFiniteTensor, OutputError, UsageError
-from suture.merging.batch_norm import STATISTICS, BatchNorm, check_variances, merged_statistics, method_for
+from suture.merging.batch_norm import BatchNorm, check_variances, merged_statistics, method_for, recalibrates
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
@@ -43,7 +43,7 @@ def merge_tensors(
     Raises :class:`IncompatibleExperts`, :class:`NonFiniteTensor`, or :class:`UsageError` for a data-driven method without calibration.
     """
     check_experts(base, experts, any_dtype=dtype is not None)
-    if batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base):
+    if recalibrates(batch_norm, base):
         raise UsageError("batch_norm: recalibrate takes a whole merged network: use merge_to_folder")
     check_variances(base, experts)
     sources = Sources(base, experts, dtype)
@@ -81,7 +81,7 @@ def merge_to_folder(
     manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
     files = [file for weights in (base, *experts) for file in weights.files]
     with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
-        anew = batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base)
+        anew = recalibrates(batch_norm, base)
         policy: BatchNorm = "mean" if anew else batch_norm
         merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=policy, stage=stage)
         if anew:

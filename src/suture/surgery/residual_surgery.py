@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,8 @@ def fit_residual_surgery(
             surgery = fit_deep_closed_form(inputs, merged, experts.__getitem__, settings, scratch, progress, allot=allot)
             if schedule is not None:
                 parts = [part for added in grown.values() for part in added.parameters()]
-                surgery = fit_deep_surgery(
-                    inputs,
-                    merged,
-                    experts.__getitem__,
-                    schedule,
-                    seed,
-                    start=surgery,
-                    trained=parts,
-                    precision=precision,
-                    progress=progress,
-                )
+                refine = partial(fit_deep_surgery, precision=precision, progress=progress)
+                surgery = refine(inputs, merged, experts.__getitem__, schedule, seed, start=surgery, trained=parts)
             changes[task] = {name: added.change() for name, added in grown.items()}
         *blocks[task], final[task] = (correction for _, correction in surgery.sites(task))
     return ResidualSurgery(Residuals(changes), Surgery(final, blocks))
