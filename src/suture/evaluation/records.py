@@ -24,7 +24,7 @@ class Model(NamedTuple):
     surgery: str = NONE
     rank: int = 0
     calibration: str = NONE
-    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``, and whose texts those were if not the task's own."""
+    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``, and whose inputs those were if not the task's own."""
     samples: int = 0
     """The most calibration samples of any task."""
 
@@ -90,6 +90,11 @@ class Results:
     """Rows, and what the tables and figures read off them.
 
     Raises :class:`DataError` when one thing was measured twice.
+
+    >>> rows = [Record("demo", *Model("ties"), 0, task, "accuracy", value) for task, value in (("spam", 0.5), ("news", 0.75))]
+    >>> results = Results(rows)
+    >>> results.tasks, results.average(Model("ties"))
+    (['spam', 'news'], 62.5)
     """
 
     def __init__(self, records: Iterable[Record]) -> None:

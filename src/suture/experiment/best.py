@@ -92,7 +92,7 @@ class BestProcedure(ProcedureRecipe):
 
 
 def _parted(patient: Patient) -> tuple[Patient, Mapping[str, list[Any]]]:
-    """Return the patient with the first of its texts only, and the others, which are to judge by."""
+    """Return the patient with the first of its inputs only, and the others, which are to judge by."""
     ends = {task: len(inputs) - len(inputs) // JUDGED for task, inputs in patient.inputs.items()}
     if bare := [task for task, inputs in patient.inputs.items() if ends[task] == len(inputs)]:
         raise DataError(f"choosing the best procedure takes at least {JUDGED} calibration samples a task; fewer: {', '.join(bare)}")

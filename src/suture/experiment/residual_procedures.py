@@ -53,7 +53,7 @@ class LowRankResidual(ResidualProcedure):
 
 
 class CalibratedResidual(ResidualProcedure):
-    """Changes as the activations on the calibration texts want them; see :func:`suture.surgery.calibrated_residuals`."""
+    """Changes as the activations on the calibration set want them; see :func:`suture.surgery.calibrated_residuals`."""
 
     papers: ClassVar[tuple[Paper, ...]] = (TRUNCATED_SVD, SVD_LLM)
 

@@ -40,7 +40,11 @@ from suture.types import Stage, silent
 
 
 def demo_recipe_file(suite: str) -> Path:
-    """Return the recipe that comes with an embedded suite; raises :class:`UnknownName`."""
+    """Return the recipe that comes with an embedded suite; raises :class:`UnknownName`.
+
+    >>> demo_recipe_file("nlp8").name
+    'recipe.yaml'
+    """
     if suite not in SUITES:
         raise UnknownName("suite", suite, SUITES)
     return Path(str(files(f"suture.tasks.suites.{suite}") / "recipe.yaml"))

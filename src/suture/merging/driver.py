@@ -41,6 +41,11 @@ def merge_tensors(
     of the experts, and hold what their docstrings say. ``stage`` is told of each piece of work.
 
     Raises :class:`IncompatibleExperts`, :class:`NonFiniteTensor`, or :class:`UsageError` for a data-driven method without calibration.
+
+    >>> from suture.merging import WeightAveraging
+    >>> merged = dict(merge_tensors(WeightAveraging(), base, experts))
+    >>> bool(torch.allclose(merged["layers.0.0.bias"], sum(expert["layers.0.0.bias"] for expert in experts) / 2))
+    True
     """
     check_experts(base, experts, any_dtype=dtype is not None)
     if recalibrates(batch_norm, base):
@@ -76,6 +81,10 @@ def merge_to_folder(
     ``calibration``, ``dtype``, ``batch_norm`` and ``stage`` as in :func:`merge_tensors`; ``about`` goes to the manifest's settings.
 
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
+
+    >>> from suture.merging import TaskArithmetic
+    >>> sorted(file.name for file in merge_to_folder(TaskArithmetic(), base, experts, folder / "merged").iterdir())
+    ['manifest.json', 'model.safetensors']
     """
     check_experts(base, experts, any_dtype=dtype is not None)
     manifest = manifest_of(method, base, experts, dtype, batch_norm, about)

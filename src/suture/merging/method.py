@@ -84,6 +84,11 @@ class MergingMethod(ABC):
 
     ``elementwise`` methods treat each element by itself, so that the driver may cut tensors into blocks that fit a processor's cache.
     In ``linear`` ones every input reaches the output, so that NaN or Inf in an expert shows in the result.
+
+    >>> from suture.merging import TaskArithmetic
+    >>> block = Block("w", 0, torch.zeros(2), torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
+    >>> TaskArithmetic(scale=0.5).combine(block, None)
+    tensor([2., 1.])
     """
 
     name: ClassVar[str]

@@ -57,6 +57,15 @@ def fit_deep_closed_form(
     whatever the number of inputs. ``progress`` counts inputs times (blocks + 1), those of the look before too.
     Raises :class:`DataError` for a task without inputs, or networks of different depth; :class:`InvalidHyperparameter` for layers that
     there are not.
+
+    >>> from suture.backbones import open_backbone
+    >>> from suture.representation import encode, representation_bias
+    >>> from suture.surgery import represent
+    >>> texts, expert = ["cat", "dog", "emu", "fox", "hen", "owl", "pig", "yak"], open_backbone(folder, experts[0], network=make)
+    >>> surgery = fit_deep_closed_form({"pets": texts}, backbone, lambda task: expert, ClosedForm(rank=4))
+    >>> z, before = encode(expert, texts), encode(backbone, texts)
+    >>> representation_bias(represent(surgery, backbone, "pets", texts), z).l1 < 0.1 * representation_bias(before, z).l1
+    True
     """
     settings, final, blocks = settings or ClosedForm(), {}, {}
     for task, inputs in calibration.items():
