@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from suture.checkpoints import Checkpoint, cache_folder, sha256_of
-from suture.errors import OutputExists
+from suture.checkpoints import Checkpoint, cache_folder, open_checkpoint, sha256_of
+from suture.errors import IncompatibleExperts, OutputExists
 from suture.inputs import StoredPicture
 from suture.tasks.suites.packing import unpack_expert
 from suture.tasks.task import Split, Task
@@ -46,6 +46,14 @@ def read_tasks(folder: Path) -> list[Task]:
     """Read the tasks that a folder's ``provenance.json`` describes: texts from ``<task>.jsonl.xz``, images from ``<task>.zip``."""
     described = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["tasks"]
     return [_read_task(folder, task["name"], task["labels"]) for task in described]
+
+
+def open_base_of(suite: str, place: Path, folder: Path, sha256: str) -> Checkpoint:
+    """Open a suite's base; raises :class:`IncompatibleExperts`, which names its ``place``, when it is not the experts' own."""
+    base = open_checkpoint(folder)
+    if base.digest != sha256:
+        raise IncompatibleExperts(f"{place} holds other weights than those that the experts of {suite} were fine-tuned from")
+    return base
 
 
 def unpack_experts(suite: Path, tasks: Sequence[Task], base: Checkpoint, progress: Progress = no_progress) -> dict[str, Path]:
