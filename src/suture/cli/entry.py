@@ -6,7 +6,7 @@ import warnings
 from typing import TextIO
 
 from suture.cli import console
-from suture.cli.paper import app
+from suture.cli.looking import app
 from suture.errors import SutureError, SutureWarning
 
 INTERNAL, INTERRUPTED = 70, 130

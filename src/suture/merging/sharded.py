@@ -60,6 +60,11 @@ def merge_by_shards(
 
     Raises what :func:`merge_to_folder` and :func:`suture.engine.run_steps` raise, and :class:`UsageError` for methods that learn from
     data, and for running statistics measured anew.
+
+    >>> from suture.engine import LocalEngine
+    >>> from suture.merging import Ties
+    >>> sorted(file.name for file in merge_by_shards(Ties(), base, experts, folder / "merged", engine=LocalEngine()).iterdir())
+    ['manifest.json', 'model.safetensors']
     """
     if isinstance(method, DataDrivenMethod) or batch_norm == "recalibrate":
         what = method.name if isinstance(method, DataDrivenMethod) else "batch_norm: recalibrate"

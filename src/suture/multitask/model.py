@@ -25,7 +25,11 @@ AUTO, ALL = "auto", "all"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model makes of one input."""
+    """What the model makes of one input.
+
+    >>> Prediction("pets", "cat", {"cat": 0.75, "dog": 0.25}).probability
+    0.75
+    """
 
     task: str
     label: str
@@ -69,6 +73,11 @@ class MultiTaskModel:
 
     Raises :class:`IncompatibleExperts` when the operation was fitted on other weights (``origin`` says on which),
     :class:`DataError` when heads, operation and router are not of the same tasks.
+
+    >>> heads = {"pets": Head(torch.eye(4)[:2], classes=("cat", "dog")), "numbers": Head(torch.eye(4)[2:], classes=("one", "two"))}
+    >>> model = MultiTaskModel(backbone, heads)
+    >>> model.classes("pets"), model.shares_passes, model.logits(["kitten", "dog"], "pets").shape
+    (('cat', 'dog'), True, torch.Size([2, 2]))
     """
 
     backbone: Backbone

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ def fit_residual_surgery(
     times (blocks + 1), then those of the refinement.
 
     Raises :class:`UnsupportedFormat` for blocks without linear layers, and what those functions raise.
+
+    >>> from suture.backbones import open_backbone
+    >>> expert, texts = open_backbone(folder, experts[0], network=make), ["cat", "dog", "emu", "fox"]
+    >>> both = fit_residual_surgery({"pets": texts}, backbone, lambda task: expert, residual_rank=1, settings=ClosedForm(rank=2))
+    >>> sorted(both.residuals.of("pets"))
+    ['layers.0.0.weight', 'layers.1.0.weight']
     """
     layers, changes, final, blocks = linear_layers(merged), {}, {}, {}
     for task, own in calibration.items():
@@ -87,17 +94,8 @@ def fit_residual_surgery(
             surgery = fit_deep_closed_form(inputs, merged, experts.__getitem__, settings, scratch, progress, allot=allot)
             if schedule is not None:
                 parts = [part for added in grown.values() for part in added.parameters()]
-                surgery = fit_deep_surgery(
-                    inputs,
-                    merged,
-                    experts.__getitem__,
-                    schedule,
-                    seed,
-                    start=surgery,
-                    trained=parts,
-                    precision=precision,
-                    progress=progress,
-                )
+                refine = partial(fit_deep_surgery, precision=precision, progress=progress)
+                surgery = refine(inputs, merged, experts.__getitem__, schedule, seed, start=surgery, trained=parts)
             changes[task] = {name: added.change() for name, added in grown.items()}
         *blocks[task], final[task] = (correction for _, correction in surgery.sites(task))
     return ResidualSurgery(Residuals(changes), Surgery(final, blocks))
