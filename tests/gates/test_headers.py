@@ -18,8 +18,19 @@ from suture.checkpoints.reading import DTYPES
 from suture.errors import SutureError
 from suture.multitask.router import fit_router
 from suture.multitask.router_files import load_router, save_router
-from suture.surgery import Correction, Features, Origin, Residuals, ResidualSurgery, Surgery
-from suture.surgery import load_features, load_operation, read_origin, save_features, save_operation
+from suture.surgery import (
+    Correction,
+    Features,
+    Origin,
+    Residuals,
+    ResidualSurgery,
+    Surgery,
+    load_features,
+    load_operation,
+    read_origin,
+    save_features,
+    save_operation,
+)
 from suture.surgery.residual import LowRank, Whole
 from suture.surgery.resuming import State, read_state, write_state
 

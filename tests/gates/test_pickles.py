@@ -17,11 +17,11 @@ import pytest
 import torch
 from torch import nn
 
+import suture
 from gates.attacks import TENSORS, attacks, furnish, traps
 from gates.figures import Figure, check_message, fork, survey
 from gates.mutating import HUGE, mutate_bytes
 from gates.warm import WarmReader, warm_reader
-import suture
 from suture.checkpoints import convert, open_checkpoint
 from suture.errors import CheckpointError, SutureError
 
