@@ -38,6 +38,7 @@ LIGHT = {
     "types.py",
     "cli/__init__.py",
     "cli/app.py",
+    "cli/checks.py",
     "cli/console.py",
     "cli/engines.py",
     "cli/paper.py",

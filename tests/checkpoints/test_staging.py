@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suture.checkpoints import Manifest, check_output, read_manifest, sha256_of, staged_file, staged_folder
+from suture.checkpoints import Manifest, check_output, read_manifest, sha256_of, staged_file, staged_folder, staging
 from suture.errors import OutputError, OutputExists
 
 
@@ -102,11 +102,12 @@ def test_a_swap_that_fails_puts_the_old_back(tmp_path: Path, monkeypatch: pytest
     write_folder(out)
 
     def failing(self: Path, target: Path) -> Path:
-        if "staging" in self.name:
+        if self.name == "new":
             raise error
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(staging, "_exchanged", lambda *_: False)
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt, match="Input/output" if error.args else None):
         write_folder(out, "new", replace=True)
     assert listing(tmp_path) == ["out"]
@@ -123,10 +124,15 @@ def test_the_old_is_never_lost_even_if_it_cannot_go_back(tmp_path: Path, monkeyp
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(staging, "_exchanged", lambda *_: False)
     with pytest.raises(OutputError, match=r"what stood there is whole, at .*old"):
         write_folder(out, "new", replace=True)
-    (kept,) = tmp_path.glob(".out.replaced-*/old")
+    (kept,) = tmp_path.glob(".out.staging-*/old")
     assert listing(kept) == ["manifest.json", "old"]
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputExists):  # the next run puts it back, and then finds it there
+        write_folder(out)
+    assert (listing(tmp_path), listing(out)) == (["out"], ["manifest.json", "old"])
 
 
 def test_folders_made_above_the_output_go_with_a_failed_run(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ RecipeFile = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; it appears whole or not at all.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the output folder if Suture wrote it.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse transductive calibration: learning from what is evaluated.")]
 Merged = Annotated[
     Path | None,
     typer.Option("--merged", help="A merged model folder to look at in place of merging by the recipe's first method."),
@@ -76,11 +77,11 @@ def show_template() -> None:
 
 
 @app.command()
-def run(recipe: RecipeFile, out: Out, replace: Replace = False) -> None:
+def run(recipe: RecipeFile, out: Out, strict: Strict = False, replace: Replace = False) -> None:
     """Run a recipe: merge, encode, operate, evaluate; tables, figures and weights go to the output folder."""
     from suture.experiment import read_recipe
 
-    _run_and_show(read_recipe(recipe), out, replace=replace)
+    _run_and_show(read_recipe(recipe, strict=strict), out, replace=replace)
 
 
 @app.command()
@@ -123,6 +124,7 @@ def merge(
     jobs: Jobs = 1,
     engine: EngineName = "local",
     address: Address = None,
+    strict: Strict = False,
     replace: Replace = False,
 ) -> None:
     """Merge experts into one model folder, tensor by tensor, whatever their size.
@@ -147,7 +149,7 @@ def merge(
             raise UsageError("a merge by a recipe is not split: leave out --jobs and --engine")
         from suture.experiment import merge_only, read_recipe
 
-        merge_only(read_recipe(recipe), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
+        merge_only(read_recipe(recipe, strict=strict), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
     else:
         if base is None or not experts:
             raise UsageError("give --base and at least one expert, or --recipe")
@@ -184,12 +186,12 @@ def convert(
 
 
 @app.command()
-def bias(recipe: RecipeFile, merged: Merged = None) -> None:
+def bias(recipe: RecipeFile, merged: Merged = None, strict: Strict = False) -> None:
     """Show how far a merged model's representations have drifted from each expert's (Eq. 1)."""
     from suture.experiment import measure_only, read_recipe
     from suture.report.tables import bias_tables
 
-    console.show_tables(bias_tables(measure_only(read_recipe(recipe), merged, stage=console.progress_stage)))
+    console.show_tables(bias_tables(measure_only(read_recipe(recipe, strict=strict), merged, stage=console.progress_stage)))
 
 
 @app.command()
@@ -206,12 +208,15 @@ def operate(
             "Decides the rank, and the procedure too if the recipe names none.",
         ),
     ] = None,
+    strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it is a surgery file.")] = False,
 ) -> None:
     """Fit the surgery of a merged model, without labels, and write it as safetensors (the recipe's first procedure and seed)."""
     from suture.experiment import operate_only, read_recipe, within_budget
 
-    chosen = read_recipe(recipe) if budget is None else within_budget(read_recipe(recipe), budget)
+    chosen = read_recipe(recipe, strict=strict)
+    if budget is not None:
+        chosen = within_budget(chosen, budget)
     operate_only(chosen, merged, out, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 
@@ -221,12 +226,14 @@ def evaluate(
     recipe: RecipeFile,
     merged: Merged = None,
     surgery: Annotated[Path | None, typer.Option("--surgery", help="A surgery file written by `suture operate`.")] = None,
+    strict: Strict = False,
 ) -> None:
     """Show accuracy and bias of base, experts and merged model, with surgery where a file is given."""
     from suture.experiment import measure_only, read_recipe
     from suture.report.tables import comparison_tables
 
-    results = measure_only(read_recipe(recipe), merged, surgery, baselines_too=True, stage=console.progress_stage)
+    chosen = read_recipe(recipe, strict=strict)
+    results = measure_only(chosen, merged, surgery, baselines_too=True, strict=strict, stage=console.progress_stage)
     console.show_tables(comparison_tables(results))
 
 

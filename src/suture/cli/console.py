@@ -17,6 +17,11 @@ from suture.types import Progress as Advance
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from suture.checkpoints import Verdict
+
+LISTED = 8
+"""How many files are named in a line."""
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -64,6 +69,19 @@ def show_notes(notes: list[str]) -> None:
     out.print()
     for note in notes:
         out.print(f"• {escape(_printable(note))}")
+
+
+def show_verdict(verdict: "Verdict") -> None:
+    """Say in a line what was found of an output."""
+    parts = []
+    if count := len(verdict.verified):
+        parts.append(f"{count} file{'s' if count > 1 else ''} as written")
+    if count := len(verdict.faults):
+        parts.append(f"{count} changed or missing")
+    if names := verdict.unverified:
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        parts.append(f"unverified, as nothing tells how they were written: {', '.join(names[:LISTED])}{more}")
+    out.print(escape(_printable(f"{verdict.place}: {'; '.join(parts) or 'no files'}")), soft_wrap=True)
 
 
 def show_written(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from suture.cli import console
-from suture.cli.app import Out, RecipeFile, Replace, app
+from suture.cli.app import Out, RecipeFile, Replace, Strict, app
 from suture.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def build(
     recipe: RecipeFile,
     out: Out,
     router: Annotated[bool, typer.Option("--router/--no-router", help="Whether the model is to find the task of an input itself.")] = True,
+    strict: Strict = False,
     replace: Replace = False,
 ) -> None:
     """Make the one model to ship: the recipe's first merge, its first surgery, a router; and a model card that says how good it is.
@@ -43,7 +44,8 @@ def build(
     from suture.experiment import build as build_model
     from suture.experiment import demo_recipe_file, read_recipe
 
-    chosen = read_recipe(recipe if recipe.is_file() or recipe.suffix or len(recipe.parts) > 1 else demo_recipe_file(str(recipe)))
+    file = recipe if recipe.is_file() or recipe.suffix or len(recipe.parts) > 1 else demo_recipe_file(str(recipe))
+    chosen = read_recipe(file, strict=strict)
     _show(build_model(chosen, out, route=router, replace=replace, stage=console.progress_stage), out)
 
 

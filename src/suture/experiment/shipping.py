@@ -1,7 +1,6 @@
 """From a recipe to the one model that is shipped: merge, operate, route, measure, save; and a task more, or a task less."""
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, check_output
+from suture.checkpoints import Checkpoint, check_output, scratch_folder
 from suture.errors import DataError, InvalidRecipe, UnknownName
 from suture.evaluation import accuracy
 from suture.experiment import pipeline
@@ -54,8 +53,8 @@ def build(recipe: Recipe, out: Path, *, route: bool = True, replace: bool = Fals
         setting = prepare(recipe, progress)
     pipeline.calibration_sizes(setting, recipe)
     method, (seed, *_) = pipeline.seeded(recipe.merges[0], recipe.seeds)[0]
-    with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
-        merged = pipeline.merge(setting, recipe, method, seed, Path(temporary) / "merged", stage)
+    with scratch_folder() as temporary:
+        merged = pipeline.merge(setting, recipe, method, seed, temporary / "merged", stage)
         representations = Representations(setting, stage)
         fitted = _fitted(setting, recipe, merged, representations, stage)
         routing = _routing(setting, recipe, merged, representations, seed) if route and len(setting.tasks) > 1 else None

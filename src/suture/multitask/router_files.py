@@ -4,9 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from safetensors import safe_open
-
-from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
+from suture.checkpoints import KIND, open_sealed, write_sealed
 from suture.errors import CorruptCheckpoint, NonFiniteTensor
 from suture.multitask.router import Router
 
@@ -16,16 +14,13 @@ PARTS = ("weight", "offset", "means", "directions", "variances", "reach")
 def save_router(file: Path, router: Router) -> None:
     """Write a router's tensors under the names of its fields; its tasks and its two numbers go into the metadata."""
     tensors = {name: getattr(router, name) for name in PARTS}
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     numbers = {"temperature": repr(router.temperature), "noise": repr(router.noise)}
-    write_safetensors(file, specs, tensors.items(), {"suture": "router", "tasks": json.dumps(router.tasks), **numbers})
+    write_sealed(file, tensors, {KIND: "router", "tasks": json.dumps(router.tasks), **numbers})
 
 
 def load_router(file: Path) -> Router:
     """Read what :func:`save_router` wrote; raises :class:`CorruptCheckpoint` when it is not whole."""
-    tensors = open_checkpoint(file)
-    with safe_open(file, framework="pt") as handle:
-        told = handle.metadata() or {}
+    tensors, told = open_sealed(file)
     try:
         tasks = tuple(json.loads(told["tasks"]))
         temperature, noise = float(told["temperature"]), float(told["noise"])

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from suture.checkpoints import read_manifest, sha256_of, staged_file
+from suture.checkpoints import read_manifest, sha256_of, staged_file, writing_to
 from suture.checkpoints.manifest import MANIFEST
 from suture.checkpoints.writing import write_text
 from suture.errors import DataError, SutureWarning, UnsupportedFormat
@@ -88,16 +88,18 @@ def write_report_and_page(folder: Path, report: Report) -> None:
 def write_page(out: Path) -> Path:
     """Write ``report.html`` beside the ``report.json`` of a folder, whole or not at all, and return where it is.
 
-    A manifest of the folder learns the page's digest. Raises what :func:`page` and :func:`read_report` raise, and
-    :class:`OutputError` when the folder cannot be written.
+    A manifest of the folder learns the page's digest: killed between the two, `suture verify` names the page until it is written again.
+    Raises what :func:`page` and :func:`read_report` raise, and :class:`OutputError` when the folder cannot be written, or is being
+    written by another process.
     """
     text, file = page(read_report(out)), out / PAGE
-    with staged_file(file, replace=True) as stage:
-        write_text(stage, text)
-    if (manifest := read_manifest(out)) is not None:
-        manifest.files = dict(sorted({**manifest.files, PAGE: sha256_of(file)}.items()))
-        with staged_file(out / MANIFEST, replace=True) as stage:
-            write_text(stage, manifest.model_dump_json(indent=2) + "\n")
+    with writing_to(out):
+        with staged_file(file, replace=True) as stage:
+            write_text(stage, text)
+        if (manifest := read_manifest(out)) is not None:
+            manifest.files = dict(sorted({**manifest.files, PAGE: sha256_of(file)}.items()))
+            with staged_file(out / MANIFEST, replace=True) as stage:
+                write_text(stage, manifest.text())
     return file
 
 

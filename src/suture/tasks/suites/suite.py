@@ -5,15 +5,13 @@ import json
 import lzma
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from suture.checkpoints import Checkpoint, cache_folder, sha256_of
-from suture.errors import OutputExists
+from suture.checkpoints import Checkpoint, cache_folder, sha256_of, writing_to
 from suture.inputs import StoredPicture
 from suture.tasks.suites.packing import unpack_expert
 from suture.tasks.task import Split, Task
@@ -61,8 +59,9 @@ def unpack_experts(suite: str, packed: Mapping[str, Path], base: Checkpoint, pro
     for task, file in packed.items():
         out = cache_folder() / "suites" / suite / f"{sha256_of(file)[:12]}-{base.digest[:12]}" / task
         if not out.is_dir():
-            with suppress(OutputExists):  # another process was faster
-                unpack_expert(file, base, out)
+            with writing_to(out, wait=True):
+                if not out.is_dir():  # another process may have been faster
+                    unpack_expert(file, base, out)
         experts[task] = out
         progress(1)
     return experts
