@@ -138,7 +138,7 @@ def test_what_does_not_belong_together_is_refused(make_model: Callable[..., Mult
     with pytest.raises(CorruptCheckpoint, match="tasks and classes"):
         MultiTaskModel.from_pretrained(folder)
     (folder / "suture.json").write_text("{}")
-    with pytest.raises(CorruptCheckpoint, match="does not describe"):
+    with pytest.raises(CorruptCheckpoint, match="is not the description"):
         MultiTaskModel.from_pretrained(folder)
     with pytest.raises(CheckpointNotFound, match="no multi-task model"):
         MultiTaskModel.from_pretrained(bert)

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from suture.checkpoints.locking import sole_writer
-from suture.checkpoints.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from suture.checkpoints.manifest import Manifest, open_manifest, write_manifest
 from suture.checkpoints.reading import open_checkpoint, sha256_of
 from suture.checkpoints.writing import NO_ROOM, flush
 from suture.errors import CheckpointError, OutputError, OutputExists, SutureWarning
@@ -51,8 +51,11 @@ def check_output(out: Path, *, replace: bool, inputs: Iterable[Path] = ()) -> No
         return
     if not replace:
         raise OutputExists(f"{out} exists already; choose another output or pass --replace")
-    if read_manifest(out) is None:
-        raise OutputExists(f"{out} was not written by Suture (no {MANIFEST} of ours in it), so it is not replaced; choose another output")
+    try:
+        open_manifest(out)
+    except CheckpointError as error:
+        message = f"{out} was not written by Suture, or is damaged, and is not replaced: {error}; choose another output"
+        raise OutputExists(message) from error
 
 
 @contextmanager
@@ -84,7 +87,7 @@ def staged_folder(
                 check_output(out, replace=replace, inputs=inputs)  # somebody may have made it meanwhile
                 _commit(stage, out, replace=replace)
         finally:
-            if not os.path.lexists(place / OLD):
+            if not _stranded(place):
                 shutil.rmtree(place, ignore_errors=True)
 
 
@@ -143,6 +146,11 @@ def _hidden(out: Path, suffix: str = "") -> Path:
     return out.with_name(f".{out.name}.staging-{secrets.token_hex(8)}{suffix}")
 
 
+def _stranded(place: Path) -> bool:
+    """Tell whether the old is aside and the new not in its place: the move stopped between its two steps."""
+    return os.path.lexists(place / OLD) and os.path.lexists(place / NEW)
+
+
 def _sweep(out: Path) -> None:
     """Clear away what killed writers of ``out`` have left, and put back what one had moved aside: whoever holds the lock may."""
     left = re.compile(rf"{re.escape(f'.{out.name}.staging-')}[0-9a-f]{{16}}({re.escape(out.suffix)})?")
@@ -152,8 +160,7 @@ def _sweep(out: Path) -> None:
         if not is_folder:
             place.unlink()
             continue
-        # The old is aside and the new not in its place: it was killed between two moves.
-        if os.path.lexists(place / OLD) and os.path.lexists(place / NEW):
+        if _stranded(place):
             if os.path.lexists(out):
                 message = f"{place / OLD} stood at {out} before a run was killed, and something else does now: keep it or remove it"
                 warnings.warn(message, SutureWarning, stacklevel=2)

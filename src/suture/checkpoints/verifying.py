@@ -8,7 +8,7 @@ from pathlib import Path
 from suture.checkpoints.hub import local_copy
 from suture.checkpoints.manifest import MANIFEST, Manifest, open_manifest
 from suture.checkpoints.names import inside
-from suture.checkpoints.reading import root_of, sha256_of
+from suture.checkpoints.reading import open_checkpoint, root_of, sha256_of
 from suture.checkpoints.sealed import KIND, check_seal, told_by
 from suture.checkpoints.writing import SHA256
 from suture.errors import CheckpointError, CheckpointNotFound, CorruptCheckpoint, reading
@@ -121,8 +121,10 @@ def _verify_file(verdict: Verdict, file: Path) -> None:
 
 
 def _verify_alone(verdict: Verdict, folder: Path, name: str) -> None:
-    file = folder / name
-    told = told_by(file) if file.suffix == SUFFIX else {}
+    file, told = folder / name, dict[str, str]()
+    if file.suffix == SUFFIX:
+        open_checkpoint(file)
+        told = told_by(file)
     if KIND in told or SHA256 in told:
         check_seal(file)
     (verdict.verified if SHA256 in told else verdict.unverified).append(name)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from suture.checkpoints import Checkpoint, check_output, scratch_folder
-from suture.errors import DataError, InvalidRecipe, UnknownName
+from suture.errors import DataError, InvalidRecipe, UnknownName, reading
 from suture.evaluation import accuracy
 from suture.experiment import pipeline
 from suture.experiment.pipeline import SPLIT_OF, Fitted, Representations
@@ -259,10 +259,8 @@ def _with(recipe: Recipe, task: str) -> Recipe:
             raise DataError(f"the model has the task {task!r} already, or all of {recipe.suite}'s")
         return _checked({**content, "only": [*recipe.only, task]})
     file = Path(task)
-    try:
+    with reading(file, "a description of a task as recipes have it", InvalidRecipe, InvalidRecipe):
         entry: TaskRecipe = anchored(TaskRecipe.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))), file.parent)
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise InvalidRecipe(f"{file} does not describe a task as recipes do: {' '.join(str(error).split())[:300]}") from error
     had = [each for each in content["tasks"] if recipe.only is None or each["name"] in recipe.only]
     if entry.name in [each["name"] for each in had]:
         raise DataError(f"the model has the task {entry.name!r} already")

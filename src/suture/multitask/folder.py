@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from suture.backbones import PLACE, Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
 from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, open_manifest, scratch_folder, staged_folder
@@ -26,7 +26,7 @@ from suture.checkpoints.companions import copy_companions, copy_files
 from suture.checkpoints.layout import name_in_folder
 from suture.checkpoints.verifying import check_file
 from suture.checkpoints.writing import write_text
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat, reading
 from suture.multitask.card import model_card
 from suture.multitask.facts import Facts
 from suture.multitask.model import MultiTaskModel, named_classes
@@ -183,10 +183,8 @@ def read_description(folder: Path) -> Description:
     file = folder / DESCRIPTION
     if not file.is_file():
         raise CheckpointNotFound(f"{folder} holds no multi-task model (no {DESCRIPTION}); `suture build` makes one")
-    try:
+    with reading(file, "the description of a multi-task model", absent=CorruptCheckpoint):
         return Description.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise CorruptCheckpoint(f"{file} does not describe a multi-task model: {' '.join(str(error).split())[:300]}") from error
 
 
 def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True, message: str = "") -> str:
@@ -196,7 +194,6 @@ def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True,
     Raises :class:`OutputError` when the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     with scratch_folder() as temporary:
         folder = temporary / repository.rpartition("/")[2]
@@ -206,6 +203,6 @@ def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True,
             api = HfApi()
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message or "A multi-task model of Suture")
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        except Exception as error:  # of the library, of what it sends with, and of the system
             raise OutputError(f"{repository} was not uploaded: {' '.join(str(error).split())[:300]}") from error
     return str(done.commit_url)

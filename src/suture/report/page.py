@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from suture.checkpoints import read_manifest, sha256_of, staged_file, writing_to
 from suture.checkpoints.manifest import MANIFEST
 from suture.checkpoints.writing import write_text
-from suture.errors import DataError, SutureWarning, UnsupportedFormat
+from suture.errors import DataError, SutureWarning, UnsupportedFormat, reading
 from suture.report.charts import compiled, converter, spec_of
 from suture.report.colours import ON_DARK
 from suture.report.exhibits import Bars, Lines, Plane, Report
@@ -61,14 +61,15 @@ def page(report: Report) -> str:
 def read_report(out: Path) -> Report:
     """Read ``report.json`` of a folder; raises :class:`DataError` when it is not there or is no report."""
     file = out / REPORT
-    try:
-        return Report.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}; `suture run` writes one, and so does `suture paper`") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{file} is not a report{f', at {place}' if place else ''}: {first['msg']}") from error
+    with reading(file, "a report", DataError, DataError):
+        try:
+            return Report.model_validate_json(file.read_bytes())
+        except FileNotFoundError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}; `suture run` writes one, and so does `suture paper`") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(f"{file} is not a report{f', at {place}' if place else ''}: {first['msg']}") from error
 
 
 def write_report(folder: Path, report: Report) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from suture.errors import DataError
+from suture.errors import DataError, reading
 
 Known = Literal["sun397", "stanford_cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd"]
 """The tasks whose prompts come with Suture: the papers' eight, in their order."""
@@ -46,13 +46,9 @@ def read_prompts(place: Known | Path) -> Prompts:
     ['a photo of the number: "3".']
     """
     file = HERE / f"{place}.json" if isinstance(place, str) else place
-    try:
+    with reading(file, "JSON with the keys 'classes' and 'templates', each a list of texts", DataError, DataError):
         content = json.loads(file.read_text(encoding="utf-8"))
         classes, templates = content["classes"], content["templates"]
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: expected JSON with the keys 'classes' and 'templates', each a list of texts") from error
     for texts in (classes, templates):
         if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
             raise DataError(f"{file}: expected JSON with the keys 'classes' and 'templates', each a list of texts")
