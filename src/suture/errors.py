@@ -28,9 +28,18 @@ from difflib import get_close_matches
 
 
 class SutureError(Exception):
-    """Root of the tree: one clear message that names what is wrong, what was expected, and the next step."""
+    r"""Root of the tree: one clear message that names what is wrong, what was expected, and the next step.
+
+    What a hostile file may have put into it does nothing to a terminal:
+
+    >>> print(SutureError("no tensor \x1b[31m"))
+    no tensor \x1b[31m
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(SutureError):
@@ -113,6 +122,15 @@ class OutputBusy(OutputError):
 
 class SutureWarning(UserWarning):
     """Work goes on, but not quite as the user may expect."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters, which a hostile file may smuggle in, are escapes; lines stay lines.
+
+    >>> printable("a\x1b[2J\u202e")
+    'a\\x1b[2J\\u202e'
+    """
+    return text if text.isprintable() else "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 LONGEST = 300

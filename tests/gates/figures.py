@@ -25,8 +25,6 @@ import torch
 from suture.errors import SutureError
 
 SHARE, REPORT = "SUTURE_SOAK", "SUTURE_SOAK_REPORT"
-LONG = 2000
-"""Characters that no message should have."""
 SHOWN = 5
 """The most faults that are told in full."""
 STILL = 60.0
@@ -158,11 +156,12 @@ def _answer(line: int, work: Callable[[], Tally]) -> None:
         content = content[os.write(line, content) :]
 
 
-def check_message(error: SutureError, file: Path) -> None:
-    """See to it that a message names the file, is short, and does nothing to a terminal."""
-    assert str(file) in str(error), f"the message does not name the file: {error}"
-    assert str(error).isprintable(), f"the message is not printable: {str(error)!r}"
-    assert len(str(error)) < LONG, f"the message has {len(str(error))} characters"
+def check_message(error: SutureError, file: Path, given: int) -> None:
+    """See to it that a message names the file, does nothing to a terminal, and is in proportion to the bytes that were given."""
+    message = str(error)
+    assert str(file) in message, f"the message does not name the file: {message}"
+    assert message.replace("\n", "").isprintable(), f"the message is not printable: {message!r}"
+    assert len(message) < 2000 + 6 * given, f"the message has {len(message)} characters"
 
 
 def show(figure: Figure, done: int, total: int) -> None:

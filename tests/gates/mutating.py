@@ -1,7 +1,11 @@
 """Mutations: what a number makes of a valid file. Of texts and bytes, and of the trees that JSON describes."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from json.encoder import encode_basestring_ascii
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -32,12 +36,14 @@ def tree_of(text: str | bytes) -> Tree:
 
 def text_of(tree: Tree, space: str = "") -> str:
     """Write JSON, or what is nearly that; ``space`` stands behind every comma and colon."""
-    if isinstance(tree, Pairs):
-        inside = f",{space}".join(f"{text_of(key)}:{space}{text_of(value, space)}" for key, value in tree)
-        return f"{{{inside}}}"
-    if isinstance(tree, list | tuple):
-        return f"[{f',{space}'.join(text_of(each, space) for each in tree)}]"
-    return str(tree) if isinstance(tree, Raw) else json.dumps(tree)
+    kind = type(tree)
+    if kind is str:
+        return encode_basestring_ascii(tree)
+    if kind is Pairs:
+        return f"{{{f',{space}'.join([f'{text_of(key)}:{space}{text_of(value, space)}' for key, value in tree])}}}"
+    if kind is list or kind is tuple:
+        return f"[{f',{space}'.join([text_of(each, space) for each in tree])}]"
+    return str(tree) if kind is int or kind is Raw else json.dumps(tree)
 
 
 def odd_value(random: Random) -> Tree:
@@ -154,6 +160,15 @@ PAIR_CHANGES: Sequence[Change] = (
     _odd_key,
     _add,
 )
+
+
+def put(file: Path, content: bytes) -> None:
+    """Write a new file in the place of one that may be mapped into memory, and stays what it is."""
+    with suppress(FileNotFoundError):
+        os.unlink(file)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, content)
+    os.close(descriptor)
 
 
 def mutate_bytes(content: bytes, random: Random, tokens: Sequence[bytes] = (), times: int = 3) -> bytes:

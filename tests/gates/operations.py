@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 
 from gates.interposing import look
 from suture.backbones import Head, TextBackbone
-from suture.checkpoints import convert, open_checkpoint, staged_file
+from suture.checkpoints import convert, open_checkpoint
 from suture.checkpoints.reading import INDEX
 from suture.checkpoints.writing import write_text
 from suture.engine import LocalEngine
 from suture.merging import TaskArithmetic, merge_by_shards, merge_to_folder
 from suture.multitask import MultiTaskModel, save_pretrained
 from suture.multitask.onnx import export_onnx
-from suture.surgery import Schedule, Surgery, fit_surgery, save_operation
+from suture.surgery import Schedule, fit_surgery, save_operation
 from suture.surgery.pairs import Pair
 
 Seen = dict[str, bytes | None]
@@ -118,9 +118,7 @@ def calibration() -> dict[str, Pair]:
 
 def fit(pairs: dict[str, Pair], out: Path, iterations: int, resume: Path | None = None) -> None:
     """Fit surgery and write it to a file."""
-    surgery: Surgery = fit_surgery(pairs, Schedule(rank=2, iterations=iterations), seed=0, resume=resume)
-    with staged_file(out, replace=True) as stage:
-        save_operation(stage, surgery)
+    save_operation(out, fit_surgery(pairs, Schedule(rank=2, iterations=iterations), seed=0, resume=resume))
 
 
 def fitting(folder: Path) -> Operation:

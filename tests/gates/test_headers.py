@@ -1,6 +1,7 @@
 """Mutated safetensors files, through what opens them: read as the format says, or refused by an error of ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -11,10 +12,11 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import save
 
 from gates.figures import Figure, check_message, survey
-from gates.mutating import Pairs, Tree, mutate_bytes, mutate_tree, odd_value, text_of, tree_of
+from gates.mutating import Pairs, Tree, mutate_bytes, mutate_tree, odd_value, put, text_of, tree_of
 from suture.backbones import Head, load_heads, save_heads
 from suture.checkpoints import open_checkpoint
 from suture.checkpoints.reading import DTYPES
+from suture.checkpoints.writing import SHA256
 from suture.errors import SutureError
 from suture.multitask.router import fit_router
 from suture.multitask.router_files import load_router, save_router
@@ -71,7 +73,7 @@ def mutated_header(number: int) -> bytes:
     header, data = tree_of(raw[8 : 8 + length]), raw[8 + length :]
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         change = random.choice(CHANGES)
-        header = change(header, random) if isinstance(header, Pairs) else header
+        header = change(header, random) if isinstance(header, Pairs) and header else header
     text = text_of(header, random.choice(("", "", " ", "\n\t"))).encode(errors="surrogatepass")
     text += b" " * random.choice((0, -len(text) % 8, -len(text) % 8, 4096))
     said = len(text) + (random.choice((-1, 1, -8, 8, 1 << 20, 1 << 40)) if random.random() < 0.05 else 0)
@@ -131,7 +133,7 @@ def _shuffle(header: Pairs, random: Random) -> Tree:
 def _double(header: Pairs, random: Random) -> Tree:
     """Have a name stand twice: the last one wins with most readers, the first one with some."""
     name, entry = random.choice(header)
-    other = tree_of(text_of(entry))
+    other = deepcopy(entry)
     header.append((name, _retype(Pairs([(name, other)]), random)[0][1] if isinstance(other, Pairs) and random.random() < 0.5 else other))
     return header
 
@@ -147,8 +149,7 @@ CHANGES: list[Callable[[Pairs, Random], Tree]] = [mutate_tree] * 6 + [_retype, _
 def opened(folder: Path, raw: bytes) -> str:
     """Open, look at and read all of a file, beside safetensors' own reader of bytes; return what became of it."""
     file = folder / "model.safetensors"
-    file.unlink(missing_ok=True)  # what is mapped stays what it is
-    file.write_bytes(raw)
+    put(file, raw)
     try:
         judged = dict(deserialize(raw))
     except SafetensorError:
@@ -159,7 +160,7 @@ def opened(folder: Path, raw: bytes) -> str:
         tensors = {name: checkpoint[name] for name in checkpoint}
         assert len(checkpoint.fingerprint) == 64
     except SutureError as error:
-        check_message(error, file)
+        check_message(error, file, len(raw))
         if judged is not None and not excused(raw):
             raise AssertionError(f"refused what the format allows: {error}") from error
         return type(error).__name__
@@ -175,13 +176,19 @@ def opened(folder: Path, raw: bytes) -> str:
 def excused(raw: bytes) -> bool:
     """Say whether there is a reason to refuse a file that safetensors' own reader takes."""
     header = tree_of(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    twice = any(
-        len({name for name, _ in part}) < len(part) for part in [header, *(value for _, value in header if isinstance(value, Pairs))]
-    )
+    twice = any(len({name for name, _ in part}) < len(part) for part in objects_in(header))
     listed = any(not isinstance(entry, Pairs) for _, entry in header)
     entries = [dict(entry) for name, entry in header if name != "__metadata__" and isinstance(entry, Pairs)]
     unread = any(entry["dtype"] not in DTYPES for entry in entries)
     return twice or listed or unread or any(length >= 2**63 for entry in entries for length in entry["shape"])
+
+
+def objects_in(tree: Tree) -> Iterator[Pairs]:
+    """Yield every object of a tree."""
+    if isinstance(tree, Pairs):
+        yield tree
+    for each in tree if isinstance(tree, list) else ():
+        yield from objects_in(each[1] if isinstance(tree, Pairs) else each)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -215,7 +222,18 @@ def own_files(folder: Path) -> dict[str, bytes]:
     save_router(folder / "router", fit_router({"a": draw(8, 4), "b": draw(8, 4) + 1}))
     save_features(folder / "features", Features("a", draw(4, 3), draw(4, 3), "0" * 64, "held-out"))
     write_state(folder / "state", State.of([surgery.final["a"]]), 100, "f" * 64)
-    return {kind: (folder / kind).read_bytes() for kind in READERS}
+    files = {kind: (folder / kind).read_bytes() for kind in READERS}
+    return files | {f"{kind} without a seal": unsealed(raw) for kind, raw in files.items()}
+
+
+def unsealed(raw: bytes) -> bytes:
+    """Take its own digest out of a file, which then has no other defence than what its reader checks."""
+    length = int.from_bytes(raw[:8], "little")
+    header = tree_of(raw[8 : 8 + length])
+    told = dict(header)["__metadata__"]
+    told[:] = [(key, value) for key, value in told if key != SHA256]
+    text = text_of(header).encode()
+    return len(text).to_bytes(8, "little") + text + raw[8 + length :]
 
 
 def _operation(file: Path) -> None:
@@ -272,12 +290,11 @@ def _retell(told: Pairs, random: Random) -> None:
 def reopened(folder: Path, given: tuple[str, bytes]) -> str:
     kind, raw = given
     file = folder / kind
-    file.unlink(missing_ok=True)
-    file.write_bytes(raw)
+    put(file, raw)
     try:
-        READERS[kind](file)
+        READERS[kind.partition(" ")[0]](file)
     except SutureError as error:
-        check_message(error, file)
+        check_message(error, file, len(raw))
         return type(error).__name__
     return "opened"
 

@@ -108,7 +108,7 @@ def converted(reader: WarmReader, folder: Path, raw: bytes) -> str:
     try:
         found = convert(source, out)
     except SutureError as error:
-        check_message(error, source)
+        check_message(error, source, len(raw))
         check(error, folder)
         return type(error).__name__ if reader.code == 0 else "the reading process died"
     written = open_checkpoint(out)
@@ -213,7 +213,7 @@ def attempt(reader: WarmReader, folder: Path, raw: bytes, *, refused: bool = Tru
             faults.append("was converted")
         out.unlink()
     except CheckpointError as error:
-        check_message(error, source)
+        check_message(error, source, len(raw))
     if names_in(folder) != ["bad.pt"]:
         faults.append(f"left {names_in(folder)}")
     faults += [f"was let: {event}" for event in reader.passed if not _harmless(event, source)]

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from suture.checkpoints.header import check_names, header_of, parsed
+from suture.checkpoints.header import check_header, header_of, parsed, text_of
 from suture.checkpoints.hub import local_copy, on_hub
 from suture.checkpoints.names import is_plain
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat, reading
@@ -190,9 +190,8 @@ def _sample(file: Path, total: "hashlib._Hash") -> None:
 
 def _open(file: Path) -> safe_open:
     with reading(file, "a whole safetensors file"):
-        handle = safe_open(file, framework="pt")
-        check_names(file)
-        return handle
+        check_header(file)
+        return safe_open(file, framework="pt")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -216,7 +215,9 @@ def read_index(index: Path) -> tuple[dict[str, str], list[str]]:
     Raises :class:`CorruptCheckpoint` for what is no index, and :class:`UnsafePath` for one that names what is not a file in its folder.
     """
     with reading(index, "an index with a weight_map"):
-        weight_map = dict(parsed(index.read_text(encoding="utf-8"))["weight_map"].items())
+        weight_map = dict(parsed(text_of(index))["weight_map"].items())
+        if not weight_map:
+            raise ValueError("it names no tensors")
     folder, names = index.parent, list(weight_map.values())
     if all(map(is_plain, names)):
         names = sorted(set(names))

@@ -133,7 +133,12 @@ class Recipe(Strict):
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error: plain YAML takes the last one in silence."""
+    """YAML in which a key that stands twice is an error: plain YAML takes the last one in silence. So is a text that is none."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        value.encode()  # YAML may spell half a character, which nobody can write
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
