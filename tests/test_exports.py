@@ -53,6 +53,7 @@ PUBLIC = {
     "save_operation",
     "save_surgery",
     "saved_head",
+    "verify",
 }
 
 

@@ -39,6 +39,7 @@ LIGHT = {
     "types.py",
     "cli/__init__.py",
     "cli/app.py",
+    "cli/checks.py",
     "cli/console.py",
     "cli/engines.py",
     "cli/looking.py",

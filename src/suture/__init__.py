@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         save_heads,
         saved_head,
     )
-    from suture.checkpoints import convert, open_checkpoint, open_expert
+    from suture.checkpoints import convert, open_checkpoint, open_expert, verify
     from suture.evaluation import accuracy
     from suture.experiment import Recipe, build, read_recipe, run
     from suture.merging import (
@@ -65,7 +65,7 @@ _HOMES = {
         "save_heads",
         "saved_head",
     ),
-    "suture.checkpoints": ("convert", "open_checkpoint", "open_expert"),
+    "suture.checkpoints": ("convert", "open_checkpoint", "open_expert", "verify"),
     "suture.evaluation": ("accuracy",),
     "suture.experiment": ("Recipe", "build", "read_recipe", "run"),
     "suture.merging": (
@@ -147,6 +147,7 @@ __all__ = [
     "save_operation",
     "save_surgery",
     "saved_head",
+    "verify",
 ]
 
 

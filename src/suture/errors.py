@@ -16,19 +16,30 @@
     │   └── NonFiniteTensor            NaN or Inf
     ├── DataError                  4   texts, labels, splits, representations
     └── OutputError                5   the place results go to
-        └── OutputExists               something is there already
+        ├── OutputExists               something is there already
+        └── OutputBusy                 another process is writing it
 
     SutureWarning                      carried on, but the user should know
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
 class SutureError(Exception):
-    """Root of the tree: one clear message that names what is wrong, what was expected, and the next step."""
+    r"""Root of the tree: one clear message that names what is wrong, what was expected, and the next step.
+
+    What a hostile file may have put into it does nothing to a terminal:
+
+    >>> print(SutureError("no tensor \x1b[31m"))
+    no tensor \x1b[31m
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(SutureError):
@@ -105,5 +116,55 @@ class OutputExists(OutputError):
     """There is something at the output path already."""
 
 
+class OutputBusy(OutputError):
+    """Another process is writing the output."""
+
+
 class SutureWarning(UserWarning):
     """Work goes on, but not quite as the user may expect."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters, which a hostile file may smuggle in, are escapes; lines stay lines.
+
+    >>> printable("a\x1b[2J\u202e")
+    'a\\x1b[2J\\u202e'
+    """
+    return text if text.isprintable() else "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+LONGEST = 300
+"""How many characters of a library's message are told."""
+
+
+@contextmanager
+def reading(
+    place: object, expected: str, kind: type[SutureError] = CorruptCheckpoint, absent: type[SutureError] = CheckpointNotFound
+) -> Iterator[None]:
+    """Map whatever a library raises while it reads ``place``: there is no list of what a reader of hostile bytes may come upon.
+
+    What the system refuses is an ``absent``, all else a ``kind``; ``expected`` says what the place should have been. Errors of ours pass,
+    and so do ``MemoryError`` and what is no ``Exception``.
+
+    >>> with reading("a.json", "a list"):
+    ...     [][0]
+    Traceback (most recent call last):
+    suture.errors.CorruptCheckpoint: a.json is not a list: IndexError: list index out of range
+    """
+    try:
+        yield
+    except (SutureError, MemoryError):
+        raise
+    except OSError as error:
+        raise absent(f"{place} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        raise kind(f"{place} is not {expected}: {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """Return in one short line what an error is and says.
+
+    >>> told(KeyError("weight_map"))
+    "KeyError: 'weight_map'"
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST]

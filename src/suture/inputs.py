@@ -2,14 +2,15 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from suture.errors import DataError
+from suture.errors import DataError, SutureError
 
 
 class StoredPicture(ABC):
@@ -49,13 +50,23 @@ def opened_image(picture: Picture) -> Image.Image:
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):
             raise DataError(f"an image is an array of uint8, (height, width) or (height, width, 3), not {picture.dtype} {picture.shape}")
         picture = Image.fromarray(picture)
-    try:
+    with _decoding(picture):
         stored = picture.open() if isinstance(picture, StoredPicture) else picture
         image = stored if isinstance(stored, Image.Image) else Image.open(stored)
-        if image.mode not in MODES:
-            raise DataError(f"{_named(picture)}: images of mode {image.mode} are not read, only those of 8 bits; convert it first")
+    if image.mode not in MODES:
+        raise DataError(f"{_named(picture)}: images of mode {image.mode} are not read, only those of 8 bits; convert it first")
+    with _decoding(picture):
         return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UnidentifiedImageError) as error:
+
+
+@contextmanager
+def _decoding(picture: Picture) -> Iterator[None]:
+    """Map what decoders raise, which is whatever they come upon."""
+    try:
+        yield
+    except SutureError:
+        raise
+    except Exception as error:
         raise DataError(f"{_named(picture)}: not an image that can be read: {error}") from error
 
 

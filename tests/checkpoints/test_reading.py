@@ -171,7 +171,7 @@ def test_a_fingerprint_of_a_file_spoilt_or_removed_since(tmp_path: Path) -> None
         checkpoint = open_checkpoint(file)
         file.unlink()  # the mapping holds the old file: never write into it
         file.write_bytes(raw)
-        with pytest.raises(CorruptCheckpoint, match="no longer the safetensors file that was opened"):
+        with pytest.raises(CorruptCheckpoint, match="is not the safetensors file that was opened any longer"):
             _ = checkpoint.fingerprint
     file.unlink()
     with pytest.raises(CheckpointNotFound, match="cannot be read"):

@@ -59,7 +59,7 @@ def test_adding_and_removing_a_task(recipe_file: Path, tmp_path: Path) -> None:
     assert torch.equal(two.logits(PROBES, "numbers"), again.logits(PROBES, "numbers"))
     with pytest.raises(DataError, match="has the task 'pets' already"):
         add_task(tmp_path / "three", str(tmp_path / "pets.yaml"), tmp_path / "four")
-    with pytest.raises(InvalidRecipe, match="does not describe a task"):
+    with pytest.raises(InvalidRecipe, match="is not a description of a task"):
         add_task(tmp_path / "two", str(recipe_file), tmp_path / "four")
     with pytest.raises(UnknownName, match="did you mean 'pets'"):
         remove_task(tmp_path / "three", "pet", tmp_path / "four")

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, write_safetensors
+from suture.checkpoints import KIND, Checkpoint, open_sealed, write_sealed
 from suture.errors import CorruptCheckpoint, DataError, NonFiniteTensor
 
 CLASSES = "classes"
@@ -80,16 +79,15 @@ def save_heads(file: Path, heads: Mapping[str, Head]) -> None:
         tensors[f"{task}.scale"] = torch.tensor(head.scale)
         if head.bias is not None:
             tensors[f"{task}.bias"] = head.bias
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     named = {task: head.classes for task, head in heads.items() if head.classes}
-    write_safetensors(file, specs, tensors.items(), {"suture": "heads", CLASSES: json.dumps(named)})
+    write_sealed(file, tensors, {KIND: "heads", CLASSES: json.dumps(named)})
 
 
 def load_heads(file: Path) -> dict[str, Head]:
     """Read what :func:`save_heads` wrote, as the example there shows; raises :class:`CorruptCheckpoint` when a head is not whole."""
-    tensors = open_checkpoint(file)
+    tensors, told = open_sealed(file)
     tasks = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
-    classes = _classes(file)
+    classes = _classes(file, told)
     return {task: _whole(file, tensors, task, classes.get(task, ())) for task in tasks}
 
 
@@ -114,13 +112,11 @@ def _whole(file: Path, tensors: Checkpoint, task: str, classes: tuple[str, ...])
     return head
 
 
-def _classes(file: Path) -> dict[str, tuple[str, ...]]:
+def _classes(file: Path, told: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return the names of the classes of each task that a heads file names them for."""
-    with safe_open(file, framework="pt") as handle:
-        text = (handle.metadata() or {}).get(CLASSES, "{}")
     try:
-        named = {task: tuple(names) for task, names in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        named = {task: tuple(names) for task, names in json.loads(told.get(CLASSES, "{}")).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptCheckpoint(f"{file}: the classes in its metadata are not lists of names") from error
     if not all(isinstance(name, str) for names in named.values() for name in names):
         raise CorruptCheckpoint(f"{file}: the classes in its metadata are not lists of names")

@@ -15,7 +15,7 @@ from suture.backbones.open_clip_networks import open_clip_network
 from suture.backbones.text import TextBackbone
 from suture.backbones.timm_networks import timm_network
 from suture.checkpoints import OPEN_CLIP, Weights
-from suture.errors import CorruptCheckpoint, DataError
+from suture.errors import CorruptCheckpoint, DataError, reading
 
 
 def open_backbone(
@@ -69,10 +69,8 @@ def _other_library(folder: Path, weights: Weights) -> tuple[str, Callable[[], Ne
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
+    with reading(file, "JSON that can be read", absent=CorruptCheckpoint):
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorruptCheckpoint(f"{file} is not JSON that can be read: {error}") from error
     if not isinstance(content, dict):
         raise CorruptCheckpoint(f"{file}: expected a mapping, found {type(content).__name__}")
     return content

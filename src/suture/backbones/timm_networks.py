@@ -27,7 +27,7 @@ def timm_network(folder: Path) -> Network:
         model = timm.create_model(f"local-dir:{folder}", pretrained=False, num_classes=0)
         settings = timm.data.resolve_data_config({}, model=model)
         transform = timm.data.create_transform(**settings, is_training=False)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+    except Exception as error:
         raise CorruptCheckpoint(f"{folder}: timm makes no network of its config.json: {error}") from error
     told = model.pretrained_cfg
     return Network(

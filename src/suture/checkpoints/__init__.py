@@ -10,10 +10,13 @@ from suture.checkpoints.converting import Converted, convert
 from suture.checkpoints.hub import local_copy, on_hub
 from suture.checkpoints.layout import name_in_folder, write_like, write_part
 from suture.checkpoints.lora import LoraExpert
-from suture.checkpoints.manifest import Manifest, read_manifest
+from suture.checkpoints.manifest import Manifest, open_manifest, read_manifest
 from suture.checkpoints.reading import OPEN_CLIP, SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
-from suture.checkpoints.staging import check_output, staged_file, staged_folder
+from suture.checkpoints.scratch import scratch_folder
+from suture.checkpoints.sealed import KIND, open_sealed, write_sealed
+from suture.checkpoints.staging import check_output, staged_file, staged_folder, writing_to
 from suture.checkpoints.twins import same_matrices, ties_embeddings
+from suture.checkpoints.verifying import Verdict, verify
 from suture.checkpoints.writing import write_safetensors
 
 Weights = Checkpoint | LoraExpert | AlignedExpert
@@ -23,6 +26,7 @@ A mapping of names on disk to tensors, with files, specs, a digest and a fingerp
 """
 
 __all__ = [
+    "KIND",
     "OPEN_CLIP",
     "SINGLE",
     "AlignedExpert",
@@ -31,6 +35,7 @@ __all__ = [
     "LoraExpert",
     "Manifest",
     "TensorSpec",
+    "Verdict",
     "Weights",
     "cache_folder",
     "check_output",
@@ -42,15 +47,21 @@ __all__ = [
     "on_hub",
     "open_checkpoint",
     "open_expert",
+    "open_manifest",
+    "open_sealed",
     "read_manifest",
     "same_matrices",
+    "scratch_folder",
     "sha256_of",
     "staged_file",
     "staged_folder",
     "ties_embeddings",
+    "verify",
     "write_like",
     "write_part",
     "write_safetensors",
+    "write_sealed",
+    "writing_to",
 ]
 
 

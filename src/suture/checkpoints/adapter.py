@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from suture.errors import CorruptCheckpoint, UnsupportedFormat
+from suture.errors import CorruptCheckpoint, UnsupportedFormat, reading
 
 CONFIG = "adapter_config.json"
 REFUSED = {
@@ -42,16 +42,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises :class:`CorruptCheckpoint` when it is not one, and :class:`UnsupportedFormat` for what A and B alone do not describe.
     """
     file = folder / CONFIG
-    try:
+    with reading(file, "the configuration of an adapter", absent=CorruptCheckpoint):
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         kind = config["peft_type"]
         if kind == "LORA" and not (config["r"] > 0 and math.isfinite(config["lora_alpha"])):
-            raise ValueError("r or lora_alpha")  # noqa: TRY301
+            raise ValueError("r or lora_alpha")
         _check_saved(config)
         for option in ("rank_pattern", "alpha_pattern"):
             _check_patterns(config, option)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{file} is not the configuration of an adapter: {error!r}") from error
     if kind != "LORA":
         raise UnsupportedFormat(f"{folder}: adapters of type {kind} are not supported, only LORA; merge it into its base first")
     for option, name in REFUSED.items():

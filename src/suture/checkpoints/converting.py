@@ -11,10 +11,10 @@ from typing import NamedTuple
 from suture.checkpoints.companions import copy_files
 from suture.checkpoints.hub import local_copy
 from suture.checkpoints.manifest import Manifest
-from suture.checkpoints.reading import INDEX, PICKLES, SINGLE, Checkpoint, open_checkpoint, root_of, sha256_of
+from suture.checkpoints.reading import INDEX, PICKLES, SINGLE, Checkpoint, open_checkpoint, read_index, sha256_of
 from suture.checkpoints.staging import staged_file, staged_folder
 from suture.checkpoints.writing import write_text
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsupportedFormat, reading
 from suture.types import Progress, no_progress
 
 OLD, OLD_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -75,13 +75,7 @@ def pickles_of(source: Path) -> list[Path]:
             raise UnsupportedFormat(f"{source}: expected a file that ends in {', '.join(sorted(PICKLES))}, or a folder with {OLD}")
         return [source]
     if (source / OLD_INDEX).is_file():
-        try:
-            names = sorted(set(json.loads((source / OLD_INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptCheckpoint(f"{source / OLD_INDEX} is not an index with a weight_map: {error!r}") from error
-        for name in names:
-            if not isinstance(name, str) or Path(name).name != name or not (source / name).resolve().is_relative_to(root_of(source)):
-                raise UnsafePath(f"{source / OLD_INDEX} names the shard {name!r}, which is not a plain file name in {source}")
+        _, names = read_index(source / OLD_INDEX)
         if not names or (absent := [name for name in names if not (source / name).is_file()]):
             raise CorruptCheckpoint(f"{source / OLD_INDEX} names shards that are not there: {', '.join(absent) if names else 'none'}")
         return [source / name for name in names]
@@ -95,7 +89,8 @@ def _read_apart(source: Path, target: Path, key: str) -> Converted:
     passed = {name: os.environ[name] for name in ("SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "PATH": os.defpath} | passed
     command = [sys.executable, "-P", "-B", "-m", "suture.checkpoints.unpickling", str(source.absolute()), str(target.absolute()), key]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
+    with reading(source, "a pickle that a process could be started for"):
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)  # noqa: S603
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

@@ -31,7 +31,7 @@ def local_copy(path: Path, *, pickles: bool = False) -> Path:
     if not on_hub(path):
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     name, _, revision = "/".join(path.parts[1:]).partition("@")
     told = f"hf://{name}" + (f"@{revision}" if revision else "")
@@ -41,5 +41,5 @@ def local_copy(path: Path, *, pickles: bool = False) -> Path:
         raise CheckpointNotFound(f"{told} names no repository; expected hf://owner/name or hf://owner/name@revision") from error
     except LocalEntryNotFoundError as error:
         raise CheckpointNotFound(f"{told} is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)") from error
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # of the library, of what it fetches with, and of the system
         raise CheckpointNotFound(f"{told} cannot be fetched: {' '.join(str(error).split())[:200]}") from error

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suture.checkpoints.companions import copy_companions
 from suture.checkpoints.reading import OPEN_CLIP_WEIGHTS, SINGLE, Checkpoint, TensorSpec
-from suture.checkpoints.writing import write_safetensors
+from suture.checkpoints.writing import check_room, size_of, write_safetensors
 
 
 def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None = None) -> dict[str, str]:
@@ -17,8 +17,10 @@ def write_like(base: Checkpoint, folder: Path, tensors: Iterable[tuple[str, Tens
 
     Returns the sha256 of each file of weights, taken while it was written, by its name.
 
-    Raises ``ValueError`` when they are not the base's by name, shape and dtype.
+    Raises ``ValueError`` when they are not the base's by name, shape and dtype, and ``OSError``, before the first is asked for, when there
+    is no room for all of them.
     """
+    check_room(folder / "the weights", sum(size_of(_written(spec, dtype)) for spec in base.specs.values()))
     digests = {}
     for file, own in groupby(tensors, key=lambda item: base.file_of[item[0]]):
         target = name_in_folder(base, file)

@@ -5,7 +5,6 @@ one tensor into memory (private, copy on write: no change ever reaches the file)
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from suture.checkpoints.header import check_header, header_of, parsed, text_of
 from suture.checkpoints.hub import local_copy, on_hub
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
+from suture.checkpoints.names import is_plain
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat, reading
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OPEN_CLIP_WEIGHTS, OPEN_CLIP = "open_clip_model.safetensors", "open_clip_config.json"
@@ -61,7 +62,11 @@ class Checkpoint(Mapping[str, Tensor]):
                 self.file_of[name] = file
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._handles[self.file_of[name]].get_tensor(name)
+        file = self.file_of[name]
+        try:
+            tensor: Tensor = self._handles[file].get_tensor(name)
+        except SafetensorError as error:
+            raise CorruptCheckpoint(f"{file}: tensor {name!r} cannot be read: {error}") from error
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -172,41 +177,27 @@ def sha256_of(*files: Path) -> str:
 
 def _sample(file: Path, total: "hashlib._Hash") -> None:
     """Add a file's size, its header and the start of every tensor, in the order of the disk, to a digest."""
-    try:
-        with file.open("rb") as stream:
-            size, length = file.stat().st_size, stream.read(8)
-            header = stream.read(min(int.from_bytes(length, "little"), size))
-            total.update(size.to_bytes(8, "little") + length + header)
-            spans = sorted(entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__")
-            for start, end in spans:
-                stream.seek(8 + len(header) + start)
-                total.update(stream.read(min(end - start, SAMPLE)))
-    except OSError as error:
-        raise CheckpointNotFound(f"{file} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptCheckpoint(f"{file} is no longer the safetensors file that was opened: {error!r}") from error
+    with reading(file, "the safetensors file that was opened any longer"), file.open("rb") as stream:
+        size = file.stat().st_size
+        header = header_of(stream, size)
+        stream.seek(0)
+        total.update(size.to_bytes(8, "little") + stream.read(8) + header)
+        spans = sorted(entry["data_offsets"] for name, entry in parsed(header).items() if name != "__metadata__")
+        for start, end in spans:
+            stream.seek(8 + len(header) + start)
+            total.update(stream.read(min(end - start, SAMPLE)))
 
 
 def _open(file: Path) -> safe_open:
-    try:
+    with reading(file, "a whole safetensors file"):
+        check_header(file)
         return safe_open(file, framework="pt")
-    except SafetensorError as error:
-        raise CorruptCheckpoint(f"{file} is not a whole safetensors file: {error}") from error
-    except OSError as error:
-        raise CheckpointNotFound(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _shards(index: Path) -> list[Path]:
     """Return the shards that an index names, once it is sure that they lie in its folder and hold what it says."""
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptCheckpoint(f"{index} is not a safetensors index with a weight_map: {error!r}") from error
+    weight_map, names = read_index(index)
     folder = index.parent
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (folder / name).resolve().is_relative_to(root_of(folder)):
-            raise UnsafePath(f"{index} names the shard {name!r}, which is not a plain file name in {folder}")
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         raise CorruptCheckpoint(f"{index} names shards that are not there: {', '.join(absent)}")
@@ -216,3 +207,21 @@ def _shards(index: Path) -> list[Path]:
         stray = [name for name in held if name not in weight_map]
         raise CorruptCheckpoint(f"{index} and its shards disagree on: {', '.join(map(repr, lost + stray))}")
     return held.files
+
+
+def read_index(index: Path) -> tuple[dict[str, str], list[str]]:
+    """Return where an index of shards says that each tensor is, and the names of the shards, in order.
+
+    Raises :class:`CorruptCheckpoint` for what is no index, and :class:`UnsafePath` for one that names what is not a file in its folder.
+    """
+    with reading(index, "an index with a weight_map"):
+        weight_map = dict(parsed(text_of(index))["weight_map"].items())
+        if not weight_map:
+            raise ValueError("it names no tensors")
+    folder, names = index.parent, list(weight_map.values())
+    if all(map(is_plain, names)):
+        names = sorted(set(names))
+    for name in names:
+        if not is_plain(name) or not (folder / name).resolve().is_relative_to(root_of(folder)):
+            raise UnsafePath(f"{index} names the shard {name!r}, which is not a plain file name in {folder}")
+    return weight_map, names

@@ -1,23 +1,36 @@
 """Output that is whole, or is not there: staged under a hidden sibling, flushed to the disk, renamed into place.
 
-Only folders that carry a manifest of ours are ever replaced.
+Only folders that carry a manifest of ours are ever replaced. One process at a time writes an output; what killed ones left beside it is
+cleared away by the next that writes there::
+
+    out                                     what stood there, until the one move that puts the new in its place
+    .out.lock                               who writes (:mod:`suture.checkpoints.locking`)
+    .out.staging-<16 digits>/new            what is being written
+    .out.staging-<16 digits>/old            what is being replaced, where the system cannot exchange two names in one step
 """
 
+import ctypes
 import errno
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from suture.checkpoints.manifest import MANIFEST, Manifest, read_manifest
-from suture.checkpoints.reading import sha256_of
-from suture.checkpoints.writing import write_text
-from suture.errors import OutputError, OutputExists
+from suture.checkpoints.locking import sole_writer
+from suture.checkpoints.manifest import Manifest, open_manifest, write_manifest
+from suture.checkpoints.reading import open_checkpoint, sha256_of
+from suture.checkpoints.writing import NO_ROOM, flush
+from suture.errors import CheckpointError, OutputError, OutputExists, SutureWarning
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-NOT_WRITABLE = NO_ROOM | {errno.EROFS, errno.EACCES}
+FAILED_WRITES = NO_ROOM | {errno.EIO, errno.EROFS}
+"""What a write that fails says without the name of a file."""
+NEW, OLD = "new", "old"
+EXCHANGE, HERE = 2, -100
+"""RENAME_EXCHANGE and AT_FDCWD of Linux's ``renameat2``."""
 
 
 def check_output(out: Path, *, replace: bool, inputs: Iterable[Path] = ()) -> None:
@@ -25,8 +38,7 @@ def check_output(out: Path, *, replace: bool, inputs: Iterable[Path] = ()) -> No
 
     Raises :class:`OutputExists`, or :class:`OutputError` when ``out`` is one of the inputs or a folder above one.
     """
-    if "\0" in str(out):
-        raise OutputError(f"{str(out)!r} cannot be the name of an output")
+    _check_name(out)
     target = Path(os.path.realpath(out))
     for path in inputs:
         # The input's own name counts as well as what it leads to: replacing a folder also takes the links in it.
@@ -39,24 +51,35 @@ def check_output(out: Path, *, replace: bool, inputs: Iterable[Path] = ()) -> No
         return
     if not replace:
         raise OutputExists(f"{out} exists already; choose another output or pass --replace")
-    if read_manifest(out) is None:
-        raise OutputExists(f"{out} was not written by Suture (no {MANIFEST} of ours in it), so it is not replaced; choose another output")
+    try:
+        open_manifest(out)
+    except CheckpointError as error:
+        message = f"{out} was not written by Suture, or is damaged, and is not replaced: {error}; choose another output"
+        raise OutputExists(message) from error
 
 
 @contextmanager
-def staged_folder(out: str | Path, manifest: Manifest, *, replace: bool = False, inputs: Iterable[Path] = ()) -> Iterator[Path]:
+def staged_folder(
+    out: str | Path, manifest: Manifest, *, replace: bool = False, inputs: Iterable[Path] = (), wait: bool = False
+) -> Iterator[Path]:
     """Yield a hidden folder beside ``out`` to write into; when the block ends without error it becomes ``out``.
 
     The manifest, completed with the digest of every file, is written last. On any error nothing remains, not even folders made
-    above ``out``, and ``out`` is as it was. Raises what :func:`check_output` raises, at the start and again at the end, and
-    :class:`OutputError` when the disk is full or the place cannot be written; other errors of the block pass unchanged.
+    above ``out``, and ``out`` is as it was. Raises what :func:`check_output` raises, at the start and again at the end;
+    :class:`suture.errors.OutputBusy` when another process writes ``out``, unless told to ``wait`` for it; and :class:`OutputError` when
+    the disk is full or the place cannot be written. Other errors of the block pass unchanged.
     """
     out, inputs = Path(out), tuple(inputs)
     check_output(out, replace=replace, inputs=inputs)
-    with _parents(out):
+    with writing_to(out, wait=wait):
+        check_output(out, replace=replace, inputs=inputs)  # it may have come back, or been made while this one waited
+        place = _hidden(out)
         with _writing(out):
-            stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.staging-", dir=out.parent))
+            place.mkdir(0o700)
+        stage = place / NEW
         try:
+            with _writing(out):
+                stage.mkdir()
             with _faults_inside(stage, out):
                 yield stage
             with _writing(out):
@@ -64,61 +87,101 @@ def staged_folder(out: str | Path, manifest: Manifest, *, replace: bool = False,
                 check_output(out, replace=replace, inputs=inputs)  # somebody may have made it meanwhile
                 _commit(stage, out, replace=replace)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            if not _stranded(place):
+                shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
-def staged_file(out: str | Path, *, replace: bool = False) -> Iterator[Path]:
+def staged_file(out: str | Path, *, replace: bool = False, wait: bool = False) -> Iterator[Path]:
     """Yield a hidden file beside ``out`` (of the same suffix) to write to; when the block ends without error it becomes ``out``.
 
     On any error nothing remains, and ``out`` is as it was. A link at ``out`` is replaced, not followed. Raises
-    :class:`OutputExists` when something is at ``out`` and may not be replaced, or is a folder; :class:`OutputError`, before the
-    block runs where possible, when the place cannot be written. Other errors of the block pass unchanged.
+    :class:`OutputExists` when something is at ``out`` and may not be replaced, or is a folder; :class:`suture.errors.OutputBusy` when
+    another process writes it, unless told to ``wait`` for it; :class:`OutputError`, before the block runs where possible, when the place
+    cannot be written. Other errors of the block pass unchanged.
     """
     out = Path(out)
     _check_file(out, replace=replace)
-    with _parents(out):
-        with _writing(out):
-            handle, name = tempfile.mkstemp(prefix=f".{out.name}.staging-", suffix=out.suffix, dir=out.parent)
-            os.close(handle)
-        stage = Path(name)
+    with writing_to(out, wait=wait):
+        _check_file(out, replace=replace)
+        stage = _hidden(out, out.suffix)
         try:
+            with _writing(out):
+                stage.touch(exist_ok=False)
             with _faults_inside(stage, out):
                 yield stage
             with _writing(out):
-                _flush(stage)
-                stage.chmod(0o666 & ~_umask())
+                flush(stage)
                 _check_file(out, replace=replace)
                 stage.replace(out)
-                _flush(out.parent)
+                flush(out.parent)
         finally:
             stage.unlink(missing_ok=True)
 
 
-def _check_file(out: Path, *, replace: bool) -> None:
-    if "\0" in str(out):
+@contextmanager
+def writing_to(out: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the only one who writes ``out``, or anything that is kept beside it for that, while the block runs.
+
+    Folders above are made, and go again on an error, as far as they are empty. What writers that were killed have left is cleared away
+    first. Raises :class:`suture.errors.OutputBusy`, unless told to ``wait``, and :class:`OutputError`.
+    """
+    absent = [folder for folder in out.parents if not os.path.lexists(folder)]
+    try:
+        with _writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+        with sole_writer(out, wait=wait) as locked:
+            if locked:
+                with _writing(out):
+                    _sweep(out)
+            yield
+    except BaseException:
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _hidden(out: Path, suffix: str = "") -> Path:
+    return out.with_name(f".{out.name}.staging-{secrets.token_hex(8)}{suffix}")
+
+
+def _stranded(place: Path) -> bool:
+    """Tell whether the old is aside and the new not in its place: the move stopped between its two steps."""
+    return os.path.lexists(place / OLD) and os.path.lexists(place / NEW)
+
+
+def _sweep(out: Path) -> None:
+    """Clear away what killed writers of ``out`` have left, and put back what one had moved aside: whoever holds the lock may."""
+    left = re.compile(rf"{re.escape(f'.{out.name}.staging-')}[0-9a-f]{{16}}({re.escape(out.suffix)})?")
+    with os.scandir(out.parent) as entries:
+        places = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries if left.fullmatch(entry.name)]
+    for place, is_folder in places:
+        if not is_folder:
+            place.unlink()
+            continue
+        if _stranded(place):
+            if os.path.lexists(out):
+                message = f"{place / OLD} stood at {out} before a run was killed, and something else does now: keep it or remove it"
+                warnings.warn(message, SutureWarning, stacklevel=2)
+                continue
+            (place / OLD).rename(out)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _check_name(out: Path) -> None:
+    if "\0" in str(out) or out.name in ("", ".."):
         raise OutputError(f"{str(out)!r} cannot be the name of an output")
+
+
+def _check_file(out: Path, *, replace: bool) -> None:
+    _check_name(out)
     if not os.path.lexists(out):
         return
     if out.is_dir():
         raise OutputExists(f"{out} is a folder, which a file does not replace; choose another output")
     if not replace:
         raise OutputExists(f"{out} exists already; choose another output or pass --replace")
-
-
-@contextmanager
-def _parents(out: Path) -> Iterator[None]:
-    """Make the folders above ``out``; on any error remove those made here, as far as they are empty."""
-    absent = [folder for folder in out.parents if not os.path.lexists(folder)]
-    try:
-        with _writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for folder in absent:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 @contextmanager
@@ -132,49 +195,63 @@ def _writing(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _faults_inside(stage: Path, out: Path) -> Iterator[None]:
-    """Map the block's faults that are the output's: no room or no leave to write in the stage. All others are the block's own."""
+    """Map the block's faults that are the output's: those of files in the stage, and of writes. All others are the block's own."""
     try:
         yield
     except OSError as error:
         names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
         inside = any(Path(os.path.realpath(os.fsdecode(name))).is_relative_to(os.path.realpath(stage)) for name in names)
-        # A failing write() names no file, and only writes run out of room.
-        if (inside and error.errno in NOT_WRITABLE) or (not names and error.errno in NO_ROOM):
+        if inside or (not names and error.errno in FAILED_WRITES):
             raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
         raise
 
 
 def _seal(stage: Path, manifest: Manifest) -> None:
-    """Flush every file, and write the manifest with their digests; those that it has, from the writing, stand."""
+    """Flush every file, see to it that weights read back, and write the manifest with all digests; those taken while writing stand."""
     files = sorted(file for file in stage.rglob("*") if file.is_file())
     for file in files:
-        _flush(file)
+        flush(file)
+        if file.suffix == ".safetensors":
+            try:
+                open_checkpoint(file)
+            except CheckpointError as error:
+                raise OutputError(f"what was written does not read back: {error}") from error
     known = manifest.files
     names = {file.relative_to(stage).as_posix(): file for file in files}
     manifest.files = {name: known.get(name) or sha256_of(file) for name, file in names.items()}
-    write_text(stage / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-    _flush(stage)
+    write_manifest(stage, manifest)
+    for folder in (*(place for place in stage.rglob("*") if place.is_dir()), stage):
+        flush(folder)
 
 
 def _commit(stage: Path, out: Path, *, replace: bool) -> None:
     """Put the staged folder at ``out``, which was just checked; only with ``replace`` may anything stand there, and go."""
-    stage.chmod(0o777 & ~_umask())
     if replace and os.path.lexists(out):
-        _swap(stage, out)
-        return
+        if not _exchanged(stage, out):
+            _swap(stage, out)
+    else:
+        try:
+            stage.rename(out)
+        except OSError as error:
+            if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR} and os.path.lexists(out):
+                raise OutputExists(f"{out} came into being while it was written; choose another output") from error
+            raise
+    flush(out.parent)
+
+
+def _exchanged(stage: Path, out: Path) -> bool:
+    """Exchange what two names stand for in one step, and say whether the system could: at no moment is there nothing at ``out``."""
     try:
-        stage.rename(out)
-    except OSError as error:
-        if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR} and os.path.lexists(out):
-            raise OutputExists(f"{out} came into being while it was written; choose another output") from error
-        raise
-    _flush(out.parent)
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError, TypeError):  # not on Linux
+        return False
+    done: int = rename(HERE, os.fsencode(stage), HERE, os.fsencode(out), EXCHANGE)
+    return done == 0
 
 
 def _swap(stage: Path, out: Path) -> None:
     """Move what stands at ``out`` aside, put the stage there, then drop the old; on an error the old goes back."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.replaced-", dir=out.parent))
-    old = aside / "old"
+    old = stage.with_name(OLD)
     try:
         out.rename(old)
         stage.rename(out)
@@ -184,23 +261,6 @@ def _swap(stage: Path, out: Path) -> None:
                 old.rename(out)
             except OSError:
                 raise OutputError(f"cannot write {out}: {error}; what stood there is whole, at {old}") from error
-        with suppress(OSError):
-            aside.rmdir()
         raise
-    _flush(out.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def _flush(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(out.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -90,7 +90,7 @@ def main() -> None:
     except MemoryError:
         answer = {"corrupt": "it wants more memory than its size allows"}
     except Exception as error:
-        answer = {"corrupt": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        answer = {"corrupt": f"{type(error).__name__}: {_told(str(error))[:300]}"}
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
@@ -171,6 +171,12 @@ def _unknown(message: str) -> str | None:
         if found:
             return rest.partition(after)[0].split()[0].strip("`'\"") if after else rest.split()[0].strip("`'\".")
     return None
+
+
+def _told(message: str) -> str:
+    """Return in one line what an error says, without PyTorch's advice to read the file by its other reader, which runs code."""
+    told = message.partition("WeightsUnpickler error: ")[2].partition("Check the documentation")[0]
+    return " ".join((told or message).split())
 
 
 def _check_sizes(source: Path) -> None:

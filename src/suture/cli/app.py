@@ -34,6 +34,7 @@ NetworkPlace = Annotated[
     str,
     typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the network, where it is one of your own."),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse transductive calibration: learning from what is evaluated.")]
 Merged = Annotated[
     Path | None,
     typer.Option("--merged", help="A merged model folder to look at in place of merging by the recipe's first method."),
@@ -79,11 +80,11 @@ def show_template() -> None:
 
 
 @app.command(rich_help_panel=PANEL)
-def run(recipe: RecipeFile, out: Out, replace: Replace = False) -> None:
+def run(recipe: RecipeFile, out: Out, strict: Strict = False, replace: Replace = False) -> None:
     """Run a recipe: merge, encode, operate, evaluate; tables, figures and weights go to a folder."""
     from suture.experiment import read_recipe
 
-    _run_and_show(read_recipe(recipe), out, replace=replace)
+    _run_and_show(read_recipe(recipe, strict=strict), out, replace=replace)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -97,12 +98,12 @@ def report(
 
 
 @app.command(rich_help_panel=PANEL)
-def bias(recipe: RecipeFile, merged: Merged = None) -> None:
+def bias(recipe: RecipeFile, merged: Merged = None, strict: Strict = False) -> None:
     """Show how far a merged model's representations have drifted from each expert's (Eq. 1)."""
     from suture.experiment import measure_only, read_recipe
     from suture.report.tables import bias_tables
 
-    console.show_tables(bias_tables(measure_only(read_recipe(recipe), merged, stage=console.progress_stage)))
+    console.show_tables(bias_tables(measure_only(read_recipe(recipe, strict=strict), merged, stage=console.progress_stage)))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -110,12 +111,14 @@ def evaluate(
     recipe: RecipeFile,
     merged: Merged = None,
     surgery: Annotated[Path | None, typer.Option("--surgery", help="A surgery file written by `suture operate`.")] = None,
+    strict: Strict = False,
 ) -> None:
     """Show accuracy and bias of base, experts and merged model, with surgery where a file is given."""
     from suture.experiment import measure_only, read_recipe
     from suture.report.tables import comparison_tables
 
-    results = measure_only(read_recipe(recipe), merged, surgery, baselines_too=True, stage=console.progress_stage)
+    chosen = read_recipe(recipe, strict=strict)
+    results = measure_only(chosen, merged, surgery, baselines_too=True, strict=strict, stage=console.progress_stage)
     console.show_tables(comparison_tables(results))
 
 

@@ -12,10 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from suture.errors import printable
 from suture.types import Progress as Advance
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from suture.checkpoints import Verdict
+
+LISTED = 8
+"""How many files are named in a line."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -63,7 +69,20 @@ def show_notes(notes: list[str]) -> None:
     """Print what a reader must know to read the tables."""
     out.print()
     for note in notes:
-        out.print(f"• {escape(_printable(note))}")
+        out.print(f"• {escape(printable(note))}")
+
+
+def show_verdict(verdict: "Verdict") -> None:
+    """Say in a line what was found of an output."""
+    parts = []
+    if count := len(verdict.verified):
+        parts.append(f"{count} file{'s' if count > 1 else ''} as written")
+    if count := len(verdict.faults):
+        parts.append(f"{count} changed or missing")
+    if names := verdict.unverified:
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        parts.append(f"unverified, as nothing tells how they were written: {', '.join(names[:LISTED])}{more}")
+    out.print(escape(printable(f"{verdict.place}: {'; '.join(parts) or 'no files'}")), soft_wrap=True)
 
 
 def show_written(path: Path) -> None:
@@ -93,18 +112,13 @@ def show_json(content: Mapping[str, object]) -> None:
 
 def show_error(message: str, kind: str = "error") -> None:
     """Print an error in red on the error stream."""
-    err.print(f"[bold red]{kind}:[/bold red] {escape(_printable(message))}", soft_wrap=True)
+    err.print(f"[bold red]{kind}:[/bold red] {escape(printable(message))}", soft_wrap=True)
 
 
 def show_warning(message: str) -> None:
     """Print a warning in yellow on the error stream, in one line."""
-    err.print(f"[bold yellow]warning:[/bold yellow] {escape(_printable(' '.join(message.split())))}", soft_wrap=True)
+    err.print(f"[bold yellow]warning:[/bold yellow] {escape(printable(' '.join(message.split())))}", soft_wrap=True)
 
 
 def _described(name: str) -> str:
-    return f"{_printable(name):<48.48}"
-
-
-def _printable(text: str) -> str:
-    """Show control characters, which a hostile file may smuggle in, as escapes; lines stay lines."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+    return f"{printable(name):<48.48}"

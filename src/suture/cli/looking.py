@@ -1,11 +1,13 @@
 """``suture``: the commands that look something up."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from suture.cli import console
 from suture.cli.paper import app
+from suture.errors import CheckpointError, CorruptCheckpoint
 
 __all__ = ["app"]
 
@@ -32,3 +34,30 @@ def cite(
     from suture.experiment import bibliography
 
     console.show_text(bibliography(used or []))
+
+
+@app.command(rich_help_panel=PANEL)
+def verify(
+    places: Annotated[list[Path], typer.Argument(metavar="PLACE...", help="Folders and files that Suture wrote, or hf://owner/name.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse what is unverified, too.")] = False,
+) -> None:
+    """Compare every byte of outputs with the digests that were taken while they were written, and write nothing.
+
+    A folder has them in its manifest.json, which has one of itself; files of surgery, heads, routers and features have their own in
+    their metadata, and any other file of an output is looked up in the manifest above it. A file that has changed by a single bit, or is
+    missing, is named, and the exit code is 3. What nobody has taken a digest of, such as models of others and files that were put into a
+    folder later, is unverified: it is listed, and only an error with --strict.
+
+    That outputs are whole does not say who wrote them: whoever can change a file can change its digest too.
+    """
+    from suture.checkpoints.verifying import files_in
+    from suture.checkpoints.verifying import verify as verify_place
+
+    with console.progress_stage("Verifying", sum(len(files_in(place)) for place in places)) as progress:
+        verdicts = [verify_place(place, progress) for place in places]
+    for verdict in verdicts:
+        console.show_verdict(verdict)
+    if faults := [fault for verdict in verdicts for fault in verdict.faults]:
+        raise CorruptCheckpoint("\n".join(faults))
+    if strict and (unknown := [str(verdict.place) for verdict in verdicts if verdict.unverified]):
+        raise CheckpointError(f"unverified, at least in part: {', '.join(unknown)}; --strict takes only what has a digest")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from suture.cli import console
-from suture.cli.app import Merged, NetworkPlace, Out, RecipeFile, Replace, app
+from suture.cli.app import Merged, NetworkPlace, Out, RecipeFile, Replace, Strict, app
 from suture.cli.engines import Address, EngineName, Jobs, chosen_engine
 from suture.errors import InvalidHyperparameter, UsageError
 
@@ -58,6 +58,7 @@ def merge(
     jobs: Jobs = 1,
     engine: EngineName = "local",
     address: Address = None,
+    strict: Strict = False,
     replace: Replace = False,
 ) -> None:
     """Merge experts into one model folder, tensor by tensor, whatever their size.
@@ -76,7 +77,7 @@ def merge(
         _check_alone(bool(base or experts), bool(batch_norm or network), crew is not None)
         from suture.experiment import merge_only, read_recipe
 
-        merge_only(read_recipe(recipe), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
+        merge_only(read_recipe(recipe, strict=strict), chosen, out, dtype=precision, replace=replace, stage=console.progress_stage)
     elif base is None or not experts:
         raise UsageError("give --base and at least one expert, or --recipe")
     else:
@@ -156,12 +157,15 @@ def operate(
             "Decides the rank, and the procedure too if the recipe names none.",
         ),
     ] = None,
+    strict: Strict = False,
     replace: ReplaceSurgery = False,
 ) -> None:
     """Fit the surgery of a merged model, without labels: the recipe's first procedure, with its first seed."""
     from suture.experiment import operate_only, read_recipe, within_budget
 
-    chosen = read_recipe(recipe) if budget is None else within_budget(read_recipe(recipe), budget)
+    chosen = read_recipe(recipe, strict=strict)
+    if budget is not None:
+        chosen = within_budget(chosen, budget)
     operate_only(chosen, merged, out, replace=replace, stage=console.progress_stage)
     console.show_written(out)
 

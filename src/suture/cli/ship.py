@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suture.cli import console
-from suture.cli.app import NetworkPlace, Out, RecipeFile, Replace
+from suture.cli.app import NetworkPlace, Out, RecipeFile, Replace, Strict
 from suture.cli.merging import app
 from suture.errors import UsageError
 
@@ -33,6 +33,7 @@ def build(
     recipe: RecipeFile,
     out: Out,
     router: Annotated[bool, typer.Option("--router/--no-router", help="Whether the model is to find the task of an input itself.")] = True,
+    strict: Strict = False,
     replace: Replace = False,
 ) -> None:
     """Make the one model to ship: the recipe's first merge, its first surgery, a router; and a model card that says how good it is.
@@ -42,7 +43,8 @@ def build(
     from suture.experiment import build as build_model
     from suture.experiment import named_recipe
 
-    _show(build_model(named_recipe(recipe), out, route=router, replace=replace, stage=console.progress_stage), out)
+    chosen = named_recipe(recipe, strict=strict)
+    _show(build_model(chosen, out, route=router, replace=replace, stage=console.progress_stage), out)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from suture.engine.step import Step
-from suture.errors import SutureError, SutureWarning
+from suture.errors import OutputExists, SutureError, SutureWarning
 from suture.types import Stage, silent
 
 
@@ -71,11 +71,17 @@ class Outcome:
 def perform(step: Step, store: Path, stage: Stage) -> None:
     """Run a step, unless its result is there by now: another run may have made it, or the process that has died after it.
 
+    Where another run is faster, its result stands.
+
     Raises what the step raises, and :class:`suture.errors.SutureError` when it ends without a result.
     """
     if step.done(store):
         return
-    step.run(store, stage)
+    try:
+        step.run(store, stage)
+    except OutputExists:
+        if not step.done(store):
+            raise
     if not step.done(store):
         raise SutureError(f"the step {step.title!r} ended, but its result is not in {store}: do all processes see the same folder?")
 

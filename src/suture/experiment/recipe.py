@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from suture.checkpoints import on_hub
-from suture.errors import InvalidRecipe, UsageError
+from suture.errors import InvalidRecipe, UsageError, reading
 from suture.experiment.best import BestProcedure
 from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.procedures import PROCEDURES, AnyProcedure, Procedures
@@ -138,7 +138,12 @@ class Recipe(Strict):
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error: plain YAML takes the last one in silence."""
+    """YAML in which a key that stands twice is an error: plain YAML takes the last one in silence. So is a text that is none."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        value.encode()  # YAML may spell half a character, which nobody can write
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
@@ -151,26 +156,27 @@ class _UniqueKeys(yaml.SafeLoader):
         return mapping
 
 
-def read_recipe(file: Path) -> Recipe:
-    """Read and check a recipe, and make its paths absolute.
+def read_recipe(file: Path, *, strict: bool = False) -> Recipe:
+    """Read and check a recipe, and make its paths absolute; a ``strict`` one evaluates nothing on what was learnt from.
 
     Raises :class:`InvalidRecipe` naming file and key.
 
     >>> [task.name for task in read_recipe(template_file()).tasks]
     ['films', 'books']
     """
-    try:
+    with reading(file, "YAML", InvalidRecipe, InvalidRecipe):
         content = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a SafeLoader
-    except OSError as error:
-        raise InvalidRecipe(f"{file} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidRecipe(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InvalidRecipe(f"{file}: expected keys such as 'base', 'tasks' and 'merges', found {type(content).__name__}")
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise InvalidRecipe(f"{file}: {'; '.join(_explain(fault) for fault in error.errors())}") from error
+    if strict and recipe.calibration.mode == "transductive":
+        raise InvalidRecipe(
+            f"{file}: 'calibration.mode' is transductive, so what is learnt from is what is evaluated, which --strict refuses; "
+            "set it to held-out"
+        )
     whole: Recipe = anchored(recipe, file.parent)
     return whole
 

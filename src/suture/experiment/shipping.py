@@ -1,17 +1,15 @@
 """From a recipe to the one model that is shipped: merge, operate, route, measure, save; and a task more, or a task less."""
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, check_output
-from suture.errors import DataError, InvalidRecipe, UnknownName
+from suture.checkpoints import Checkpoint, check_output, scratch_folder
+from suture.errors import DataError, InvalidRecipe, UnknownName, reading
 from suture.evaluation import accuracy
 from suture.experiment import pipeline
 from suture.experiment.pipeline import SPLIT_OF, Fitted, Representations
@@ -54,8 +52,8 @@ def build(recipe: Recipe, out: Path, *, route: bool = True, replace: bool = Fals
         setting = prepare(recipe, progress)
     pipeline.calibration_sizes(setting, recipe)
     method, (seed, *_) = pipeline.seeded(recipe.merges[0], recipe.seeds)[0]
-    with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
-        merged = pipeline.merge(setting, recipe, method, seed, Path(temporary) / "merged", stage)
+    with scratch_folder() as temporary:
+        merged = pipeline.merge(setting, recipe, method, seed, temporary / "merged", stage)
         representations = Representations(setting, stage)
         fitted = _fitted(setting, recipe, merged, representations, stage)
         routing = _routing(setting, recipe, merged, representations, seed) if route and len(setting.tasks) > 1 else None
@@ -256,10 +254,8 @@ def _with(recipe: Recipe, task: str) -> Recipe:
             raise DataError(f"the model has the task {task!r} already, or all of {recipe.suite}'s")
         return _checked({**content, "only": [*recipe.only, task]})
     file = Path(task)
-    try:
+    with reading(file, "a description of a task as recipes have it", InvalidRecipe, InvalidRecipe):
         entry: TaskRecipe = anchored(TaskRecipe.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))), file.parent)
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise InvalidRecipe(f"{file} does not describe a task as recipes do: {' '.join(str(error).split())[:300]}") from error
     had = [each for each in content["tasks"] if recipe.only is None or each["name"] in recipe.only]
     if entry.name in [each["name"] for each in had]:
         raise DataError(f"the model has the task {entry.name!r} already")

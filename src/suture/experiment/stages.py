@@ -1,7 +1,6 @@
 """Single stages of a recipe, for looking and for scripts: measure, operate."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from suture.checkpoints import Checkpoint, check_output, open_checkpoint, staged_file
+from suture.checkpoints import Checkpoint, check_output, open_checkpoint, scratch_folder, staged_file
 from suture.errors import CheckpointError, DataError, OutputExists, UnknownName
 from suture.evaluation import Model, Results
 from suture.experiment import pipeline
@@ -50,10 +49,10 @@ def demo_recipe_file(suite: str) -> Path:
     return Path(str(files(f"suture.tasks.suites.{suite}") / "recipe.yaml"))
 
 
-def named_recipe(place: Path) -> Recipe:
+def named_recipe(place: Path, *, strict: bool = False) -> Recipe:
     """Return the recipe of a file or, by its name, of an embedded suite; raises what reading it raises, and :class:`UnknownName`."""
     is_file = place.is_file() or place.suffix or len(place.parts) > 1
-    return read_recipe(place if is_file else demo_recipe_file(str(place)))
+    return read_recipe(place if is_file else demo_recipe_file(str(place)), strict=strict)
 
 
 def measure_only(
@@ -62,6 +61,7 @@ def measure_only(
     surgery: Path | None = None,
     *,
     baselines_too: bool = False,
+    strict: bool = False,
     stage: Stage = silent,
 ) -> Results:
     """Measure one merged model, with the surgery of a file where one is given, and write nothing.
@@ -69,9 +69,14 @@ def measure_only(
     The model is the folder ``merged``, or what the recipe's first method makes of the experts. What is given is opened, and compared
     with the rest, before anything is encoded.
 
-    Raises :class:`DataError` for a surgery of other tasks or of another merged model.
+    Raises :class:`DataError` for a surgery of other tasks or of another merged model, and a ``strict`` one for a surgery that was fitted
+    on what it would be evaluated on.
     """
     weights, fitted = _opened(merged), None if surgery is None else _open_fitted(surgery)
+    if strict and fitted is not None and fitted.origin.calibration.startswith("transductive"):
+        raise DataError(
+            f"{surgery} was fitted on the test inputs ({fitted.origin.calibration}), which --strict refuses to evaluate on them"
+        )
     if weights is not None and fitted is not None:
         _check_backbone(surgery, fitted, weights)
     setting = prepare(recipe, merged=weights)
@@ -194,6 +199,6 @@ def _merged(setting: Setting, recipe: Recipe, given: Checkpoint | None, stage: S
         yield Model(f"{place.parent.name}/{place.name}"), 0, given
         return
     method, (seed, *_) = pipeline.seeded(recipe.merges[0], recipe.seeds)[0]
-    with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
-        weights = pipeline.merge(setting, recipe, method, seed, Path(temporary) / "merged", stage)
+    with scratch_folder() as temporary:
+        weights = pipeline.merge(setting, recipe, method, seed, temporary / "merged", stage)
         yield pipeline.merged_model(setting, recipe, method), seed, weights

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
-from suture.errors import NonFiniteTensor, OutputError, UsageError
+from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, scratch_folder, staged_folder, write_like
+from suture.errors import NonFiniteTensor, UsageError
 from suture.merging.batch_norm import BatchNorm, check_variances, merged_statistics, method_for, recalibrates
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
@@ -122,7 +121,7 @@ def _recalibrated(
     """Yield merged tensors, their running statistics measured in the merged network; it goes to disk for that, and back."""
     if calibration is None:
         raise UsageError("batch_norm: recalibrate measures statistics on unlabelled inputs of every task: give --recipe, or a calibration")
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         write_like(base, scratch, merged, dtype)
         plain = Checkpoint(scratch, [scratch / file for file in sorted({file.name for file in scratch.glob("*.safetensors")})])
         with stage("Recalibrating norms", 1) as progress:
@@ -153,24 +152,10 @@ def _estimated(
     survey = Streamed(sources)
     if settled := merged_statistics(survey, batch_norm):
         calibration = calibration.settled(settled)
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         with stage(f"Estimating: {method.name}", method.effort(calibration)) as progress:
             found = method.estimate(survey, calibration, scratch, progress)
         yield found
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a folder in the cache that is gone after the block."""
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        folder = TemporaryDirectory(prefix="estimate-", dir=cache_folder())
-    except OSError as error:
-        raise OutputError(
-            f"what a merge learns is kept in {cache_folder()}, which cannot be written: {error.strerror or error}; set SUTURE_CACHE"
-        ) from error
-    with folder as name:
-        yield Path(name)
 
 
 def merge_names(

@@ -6,7 +6,7 @@ import os
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,10 @@ from suture.checkpoints import (
     read_manifest,
     staged_folder,
     write_part,
+    writing_to,
 )
 from suture.engine import Engine, Resources, Step, run_steps
-from suture.errors import OutputExists, UsageError
+from suture.errors import UsageError, reading
 from suture.merging.batch_norm import BatchNorm, check_variances
 from suture.merging.driver import manifest_of, merge_names
 from suture.merging.matching import check_experts
@@ -73,19 +74,24 @@ def merge_by_shards(
     out = Path(out).absolute()
     inputs = [file for weights in (base, *experts) for file in weights.files]
     check_output(out, replace=replace, inputs=inputs)
-    store = store or out.parent / f".{out.name}.shards"
+    beside = out.parent / f".{out.name}.shards"
+    store = store or beside
     shards = shard_steps(Merge(method, base, tuple(experts), dtype, batch_norm))
-    run_steps(shards, store, engine, stage)
-    manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
-    manifest.files = {shard.target: shard.digest(store) for shard in shards}
-    with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder:
-        for shard in shards:
-            _link(store / shard.key / shard.target, folder / shard.target)
-        copy_companions(base, folder)
-    for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
-        shutil.rmtree(store / step, ignore_errors=True)
-    with suppress(OSError):
-        store.rmdir()
+    with writing_to(out):
+        check_output(out, replace=replace, inputs=inputs)
+        run_steps(shards, store, engine, stage)
+        manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
+        manifest.files = {shard.target: shard.digest(store) for shard in shards}
+        with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder:
+            for shard in shards:
+                _link(store / shard.key / shard.target, folder / shard.target)
+            copy_companions(base, folder)
+        for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
+            shutil.rmtree(store / step, ignore_errors=True)
+        # What was kept for other settings is of no use beside an output that is whole.
+        shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):
+            store.rmdir()
     return out
 
 
@@ -168,12 +174,13 @@ class Overview(Part):
         tied = tied_names(merge.base, merge.experts)
         with stage(self.title, merge.base.elements * (merge.method.passes - 1)) as progress:
             statistics = merge.method.scan(Streamed(merge.sources, progress))
-        with _result(store / self.key) as (folder, _):
+        with staged_folder(store / self.key, Manifest(), wait=True) as folder:
             torch.save((tied, statistics), folder / FOUND)
 
     def found(self, store: Path) -> tuple[dict[str, str], Statistics]:
         """Return what is tied to what, and the method's statistics."""
-        found: tuple[dict[str, str], Statistics] = torch.load(store / self.key / FOUND, weights_only=True)
+        with reading(store / self.key, "the result of a step; remove it to have it made again"):
+            found: tuple[dict[str, str], Statistics] = torch.load(store / self.key / FOUND, weights_only=True)
         return found
 
 
@@ -217,7 +224,8 @@ class Shard(Part):
         names = [name for name in base if base.file_of[name] == file]
         tied, statistics = self.overview.found(store)
         elements = sum(torch.Size(base.specs[name].shape).numel() for name in names)
-        with _result(store / self.key) as (folder, manifest), stage(self.title, elements) as progress:
+        manifest = Manifest()
+        with staged_folder(store / self.key, manifest, wait=True) as folder, stage(self.title, elements) as progress:
 
             def counted() -> Iterator[tuple[str, torch.Tensor]]:
                 for name, tensor in merge_names(names, merge.method, merge.sources, statistics, merge.batch_norm, tied):
@@ -225,18 +233,6 @@ class Shard(Part):
                     yield name, tensor
 
             manifest.files = {self.target: write_part(base, file, folder / self.target, counted(), merge.dtype)}
-
-
-@contextmanager
-def _result(folder: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Yield a folder to write a step's result into, and its manifest; when another process was there first its result stands."""
-    manifest = Manifest()
-    try:
-        with staged_folder(folder, manifest) as staged:
-            yield staged, manifest
-    except OutputExists:
-        if read_manifest(folder) is None:
-            raise
 
 
 def _link(source: Path, target: Path) -> None:

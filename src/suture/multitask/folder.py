@@ -14,19 +14,19 @@
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from suture.backbones import PLACE, Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
-from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, read_manifest, sha256_of, staged_folder
+from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, open_manifest, scratch_folder, staged_folder
 from suture.checkpoints.companions import copy_companions, copy_files
 from suture.checkpoints.layout import name_in_folder
+from suture.checkpoints.verifying import check_file
 from suture.checkpoints.writing import write_text
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsafePath, UnsupportedFormat
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat, reading
 from suture.multitask.card import model_card
 from suture.multitask.facts import Facts
 from suture.multitask.model import MultiTaskModel, named_classes
@@ -155,16 +155,13 @@ def trusted(folder: Path, named: str, given: str) -> str:
 
 def _verify(folder: Path, known: set[str]) -> None:
     """Compare files with their digests in the manifest, but for those that are known to be right, and the card, anybody's to edit."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise CorruptCheckpoint(f"{folder} is not a whole multi-task model: it has no manifest of Suture's")
+    try:
+        manifest = open_manifest(folder)
+    except CheckpointNotFound as error:
+        raise CorruptCheckpoint(f"{folder} is not a whole multi-task model: it has no manifest of Suture's") from error
     for name, digest in manifest.files.items():
-        if name == CARD or name in known:
-            continue
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise UnsafePath(f"{folder}: the manifest names {name!r}, which is outside of the folder")
-        if sha256_of(_file(folder, name)) != digest:
-            raise CorruptCheckpoint(f"{folder / name} is not as it was written: its digest is not the manifest's")
+        if name != CARD and name not in known:
+            check_file(folder, name, digest)
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -178,10 +175,8 @@ def read_description(folder: Path) -> Description:
     file = folder / DESCRIPTION
     if not file.is_file():
         raise CheckpointNotFound(f"{folder} holds no multi-task model (no {DESCRIPTION}); `suture build` makes one")
-    try:
+    with reading(file, "the description of a multi-task model", absent=CorruptCheckpoint):
         return Description.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise CorruptCheckpoint(f"{file} does not describe a multi-task model: {' '.join(str(error).split())[:300]}") from error
 
 
 def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True, message: str = "") -> str:
@@ -191,16 +186,15 @@ def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True,
     Raises :class:`OutputError` when the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    with tempfile.TemporaryDirectory(prefix="suture-") as temporary:
-        folder = Path(temporary) / repository.rpartition("/")[2]
+    with scratch_folder() as temporary:
+        folder = temporary / repository.rpartition("/")[2]
         shared = replace(model, facts=model.facts.model_copy(update={"recipe": None}))
         save_pretrained(shared, folder, place=f"hf://{repository}")
         try:
             api = HfApi()
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message or "A multi-task model of Suture")
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        except Exception as error:  # of the library, of what it sends with, and of the system
             raise OutputError(f"{repository} was not uploaded: {' '.join(str(error).split())[:300]}") from error
     return str(done.commit_url)

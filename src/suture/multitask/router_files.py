@@ -4,10 +4,9 @@ import json
 import math
 from pathlib import Path
 
-from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
+from suture.checkpoints import KIND, open_sealed, write_sealed
 from suture.errors import CorruptCheckpoint, NonFiniteTensor
 from suture.multitask.router import Router
-from suture.surgery.files import metadata_of
 
 PARTS = ("weight", "offset", "means", "directions", "variances", "reach")
 
@@ -15,14 +14,13 @@ PARTS = ("weight", "offset", "means", "directions", "variances", "reach")
 def save_router(file: Path, router: Router) -> None:
     """Write a router's tensors under the names of its fields; its tasks and its two numbers go into the metadata."""
     tensors = {name: getattr(router, name) for name in PARTS}
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     numbers = {"temperature": repr(router.temperature), "noise": repr(router.noise)}
-    write_safetensors(file, specs, tensors.items(), {"suture": "router", "tasks": json.dumps(router.tasks), **numbers})
+    write_sealed(file, tensors, {KIND: "router", "tasks": json.dumps(router.tasks), **numbers})
 
 
 def load_router(file: Path) -> Router:
     """Read what :func:`save_router` wrote; raises :class:`CorruptCheckpoint` when it is not whole."""
-    tensors, told = open_checkpoint(file), metadata_of(file)
+    tensors, told = open_sealed(file)
     try:
         tasks = tuple(json.loads(told["tasks"]))
         temperature, noise = float(told["temperature"]), float(told["noise"])

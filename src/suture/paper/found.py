@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from suture.errors import DataError, reading
 from suture.evaluation import AVERAGE, Interval, Spread, average_interval
 from suture.paper.measures import Measure
 
@@ -22,7 +23,9 @@ class Found:
 
     def __getitem__(self, measure: Measure) -> dict[str, Any]:
         if measure.key not in self._read:
-            self._read[measure.key] = json.loads(measure.file(self.store).read_text(encoding="utf-8"))
+            file = measure.file(self.store)
+            with reading(file, "the result of a measurement; remove it to have it measured again", DataError, DataError):
+                self._read[measure.key] = dict(json.loads(file.read_text(encoding="utf-8")))
         return self._read[measure.key]
 
     def has(self, measures: Sequence[Measure]) -> bool:

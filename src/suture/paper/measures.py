@@ -12,6 +12,7 @@ from torch import Tensor
 
 from suture import __version__
 from suture.checkpoints import staged_file
+from suture.checkpoints.writing import write_text
 from suture.engine import Step
 from suture.evaluation import INDIVIDUAL, PRETRAINED
 from suture.experiment.pipeline import Representations
@@ -78,10 +79,8 @@ class Measure(StudyStep, ABC):
         """Measure, and write the result whole or not at all."""
         with representations(self.recipe, stage) as seen:
             found = self.measure(Bench(seen.setting, seen, store, stage))
-        file = self.file(store)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with staged_file(file, replace=True) as part:
-            part.write_text(json.dumps({"title": self.title, **found}), encoding="utf-8")
+        with staged_file(self.file(store), replace=True, wait=True) as part:
+            write_text(part, json.dumps({"title": self.title, **found}))
 
     @abstractmethod
     def measure(self, bench: Bench) -> dict[str, Any]:

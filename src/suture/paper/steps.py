@@ -1,19 +1,19 @@
 """The steps before anything is measured: merge, train jointly, encode. What they give is named by the digest of what it came from."""
 
 import json
-import tempfile
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from suture import __version__
-from suture.checkpoints import Checkpoint, Weights, cache_folder, open_checkpoint
+from suture.checkpoints import Checkpoint, Manifest, Weights, cache_folder, open_checkpoint, staged_folder, writing_to
+from suture.checkpoints.writing import write_text
 from suture.engine import Resources, Step
-from suture.errors import OutputExists
+from suture.errors import reading
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED
 from suture.experiment import Recipe, pipeline
 from suture.experiment.pipeline import SPLIT_OF
@@ -94,12 +94,10 @@ class Merged(KeptStep):
         return key_of("merged", __version__, self.study.weights, told, learnt)
 
     def run(self, store: Path, stage: Stage) -> None:
-        """Merge; where another process has been faster, its weights stand."""
-        try:
-            pipeline.merge(opened(self.recipe), self.recipe, self.method, self.study.seeds[0], self.place(store), stage)
-        except OutputExists:
-            if not self.done(store):
-                raise
+        """Merge."""
+        place = self.place(store)
+        with writing_to(place, wait=True):
+            pipeline.merge(opened(self.recipe), self.recipe, self.method, self.study.seeds[0], place, stage)
 
     def open(self, store: Path) -> Checkpoint:
         """Return its weights."""
@@ -126,7 +124,7 @@ class Trained(KeptStep):
 
     def run(self, store: Path, stage: Stage) -> None:
         """Train."""
-        with made_whole(self.place(store)) as folder:
+        with staged_folder(self.place(store), Manifest(), wait=True) as folder:
             pipeline.train_jointly(opened(self.recipe), self.recipe, self.recipe.seeds[0], folder / "weights", stage)
 
     def open(self, store: Path) -> Checkpoint:
@@ -229,34 +227,20 @@ class Fit(KeptStep):
 
     def run(self, store: Path, stage: Stage) -> None:
         """Fit."""
-        weights = self.merged.open(store)
+        weights, started = self.merged.open(store), time.perf_counter()
         (procedure,), label, seeds = self.recipe.surgery, self.recipe.merges[0].label, self.recipe.seeds
         with representations(self.recipe, stage) as seen:
             (fitted,) = pipeline.fit_surgeries(seen.setting, self.recipe, procedure, label, weights, seen, seeds, stage)
-        told = {"rank": fitted.origin.rank, "procedure": fitted.origin.kind}
-        with made_whole(self.place(store)) as folder:
+        told = {"seconds": time.perf_counter() - started, "rank": fitted.origin.rank, "procedure": fitted.origin.kind}
+        with staged_folder(self.place(store), Manifest(), wait=True) as folder:
             save_operation(folder / "surgery.safetensors", fitted.operation, fitted.origin)
-            (folder / "fit.json").write_text(json.dumps(told), encoding="utf-8")
+            write_text(folder / "fit.json", json.dumps(told))
 
     def open(self, store: Path) -> tuple[Operation, dict[str, Any]]:
         """Return the surgery, and what is told of its fit."""
         place = self.place(store)
-        return load_operation(place / "surgery.safetensors"), json.loads((place / "fit.json").read_text(encoding="utf-8"))
-
-
-@contextmanager
-def made_whole(place: Path) -> Iterator[Path]:
-    """Yield a folder that comes to stand at a place when the block has ended well; of two that make the same, one is kept."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=place.parent) as temporary:
-        made = Path(temporary) / "made"
-        made.mkdir()
-        yield made
-        try:
-            made.rename(place)
-        except OSError:
-            if not place.is_dir():
-                raise
+        with reading(place, "the result of a fit; remove it to have it made again"):
+            return load_operation(place / "surgery.safetensors"), json.loads((place / "fit.json").read_text(encoding="utf-8"))
 
 
 def experts_encoded(study: Study, recipe: Recipe, split: str) -> list[Encoded]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from suture.checkpoints import read_manifest, sha256_of, staged_file
+from suture.checkpoints import read_manifest, sha256_of, staged_file, writing_to
 from suture.checkpoints.manifest import MANIFEST
 from suture.checkpoints.writing import write_text
-from suture.errors import DataError, SutureWarning, UnsupportedFormat
+from suture.errors import DataError, SutureWarning, UnsupportedFormat, reading
 from suture.report.charts import compiled, converter, spec_of
 from suture.report.colours import ON_DARK
 from suture.report.exhibits import Bars, Lines, Plane, Report
@@ -61,14 +61,15 @@ def page(report: Report) -> str:
 def read_report(out: Path) -> Report:
     """Read ``report.json`` of a folder; raises :class:`DataError` when it is not there or is no report."""
     file = out / REPORT
-    try:
-        return Report.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}; `suture run` writes one, and so does `suture paper`") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{file} is not a report{f', at {place}' if place else ''}: {first['msg']}") from error
+    with reading(file, "a report", DataError, DataError):
+        try:
+            return Report.model_validate_json(file.read_bytes())
+        except FileNotFoundError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}; `suture run` writes one, and so does `suture paper`") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(f"{file} is not a report{f', at {place}' if place else ''}: {first['msg']}") from error
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -88,16 +89,18 @@ def write_report_and_page(folder: Path, report: Report) -> None:
 def write_page(out: Path) -> Path:
     """Write ``report.html`` beside the ``report.json`` of a folder, whole or not at all, and return where it is.
 
-    A manifest of the folder learns the page's digest. Raises what :func:`page` and :func:`read_report` raise, and
-    :class:`OutputError` when the folder cannot be written.
+    A manifest of the folder learns the page's digest: killed between the two, `suture verify` names the page until it is written again.
+    Raises what :func:`page` and :func:`read_report` raise, and :class:`OutputError` when the folder cannot be written, or is being
+    written by another process.
     """
     text, file = page(read_report(out)), out / PAGE
-    with staged_file(file, replace=True) as stage:
-        write_text(stage, text)
-    if (manifest := read_manifest(out)) is not None:
-        manifest.files = dict(sorted({**manifest.files, PAGE: sha256_of(file)}.items()))
-        with staged_file(out / MANIFEST, replace=True) as stage:
-            write_text(stage, manifest.model_dump_json(indent=2) + "\n")
+    with writing_to(out):
+        with staged_file(file, replace=True) as stage:
+            write_text(stage, text)
+        if (manifest := read_manifest(out)) is not None:
+            manifest.files = dict(sorted({**manifest.files, PAGE: sha256_of(file)}.items()))
+            with staged_file(out / MANIFEST, replace=True) as stage:
+                write_text(stage, manifest.text())
     return file
 
 

@@ -2,21 +2,17 @@
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from suture.backbones import Backbone
-from suture.checkpoints import cache_folder
-from suture.errors import DataError, SutureWarning
+from suture.checkpoints import KIND, cache_folder, open_sealed, write_sealed
+from suture.errors import CheckpointError, DataError, OutputError, SutureWarning
 from suture.inputs import Input, identities
 from suture.types import Progress, no_progress
 
@@ -59,26 +55,13 @@ def encode_cached(
     key = hashlib.sha256(json.dumps([backbone.digest, *identities(inputs)]).encode()).hexdigest()
     file = (folder or cache_folder()) / "representations" / key[:2] / f"{key}.safetensors"
     try:
-        z = load_file(file)["z"]
-    except (OSError, SafetensorError, KeyError):
+        z = open_sealed(file)[0]["z"]
+    except (CheckpointError, KeyError):
         z = encode(backbone, inputs, progress)
         try:
-            _store(file, z)
-        except OSError as error:
-            warnings.warn(
-                f"representations are not kept, as {file.parent} cannot be written: {error.strerror}", SutureWarning, stacklevel=2
-            )
+            write_sealed(file, {"z": z}, {KIND: "representations"})
+        except OutputError as error:
+            warnings.warn(f"representations are not kept: {error}", SutureWarning, stacklevel=2)
     else:
         progress(len(inputs))
     return z
-
-
-def _store(file: Path, z: Tensor) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    os.close(descriptor)
-    try:
-        save_file({"z": z}, name)
-        Path(name).replace(file)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Deep surgery (SurgeryV2, Yang et al., 2024, arXiv 2410.14389) in closed form: a correction after every block, then one at the end."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from suture.backbones import BlockwiseBackbone, Passage, rows_of
+from suture.checkpoints import scratch_folder
 from suture.errors import DataError, InvalidHyperparameter
 from suture.surgery.closed_form import SHRINKAGES, ClosedForm, Moments, Regression, Solution, solve
 from suture.surgery.module import Correction, Surgery
@@ -53,7 +53,7 @@ def fit_deep_closed_form(
     With ``layers`` only what these blocks (their numbers, from 0) put out is corrected, and the final representation; behind the others
     stands the identity, of rank 0 and without parameters.
 
-    What the blocks hand on waits in files in ``scratch`` (a temporary folder without it): memory holds one batch and the moments,
+    What the blocks hand on waits in files in ``scratch`` (a folder in the cache without it): memory holds one batch and the moments,
     whatever the number of inputs. ``progress`` counts inputs times (blocks + 1), those of the look before too.
     Raises :class:`DataError` for a task without inputs, or networks of different depth; :class:`InvalidHyperparameter` for layers that
     there are not.
@@ -72,8 +72,8 @@ def fit_deep_closed_form(
         expert = expert_of(task)
         check_networks(task, inputs, merged, expert)
         chosen = chosen_sites(layers, merged.blocks.depth)
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="surgery-") as folder:
-            fit = _TaskFit(merged, expert, list(merged.batches(inputs)), settings, Path(folder), progress, chosen)
+        with scratch_folder(scratch) as folder:
+            fit = _TaskFit(merged, expert, list(merged.batches(inputs)), settings, folder, progress, chosen)
             ranks = fit.ranks(list(merged.batches(inputs[::PILOT]))) if allot and len(inputs) >= PILOT else [settings.rank] * len(chosen)
             *blocks[task], final[task] = (
                 solution.regression.correction() if corrected else Correction.identity(len(solution.regression.mu), "none")

@@ -11,9 +11,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
+from suture.checkpoints import open_sealed, write_sealed
 from suture.errors import CorruptCheckpoint, DataError
-from suture.surgery.files import Origin, metadata_of
+from suture.surgery.files import Origin
 from suture.surgery.pairs import Pair, check_pairs
 
 KIND = "features"
@@ -44,14 +44,13 @@ class Features:
 def save_features(file: Path, features: Features) -> None:
     """Write one task's features to a safetensors file."""
     tensors = {MERGED: features.merged.contiguous(), EXPERT: features.expert.contiguous()}
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     told = {"task": features.task, "backbone": features.backbone, "calibration": features.calibration, "seed": str(features.seed)}
-    write_safetensors(file, specs, tensors.items(), {"suture": KIND, **told})
+    write_sealed(file, tensors, {"suture": KIND, **told})
 
 
 def load_features(file: Path) -> Features:
     """Read what :func:`save_features` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
-    tensors, told = open_checkpoint(file), metadata_of(file)
+    tensors, told = open_sealed(file)
     shapes = [tensors.specs[name].shape for name in (MERGED, EXPERT) if name in tensors]
     wrong = CorruptCheckpoint(f"{file} is not a whole file of features: `suture features` writes such")
     if told.get("suture") != KIND or len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != 2:

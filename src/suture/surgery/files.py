@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast, get_args
 
-from safetensors import safe_open
 from torch import Tensor
 
-from suture.checkpoints import TensorSpec, Weights, open_checkpoint, write_safetensors
+from suture.checkpoints import TensorSpec, Weights, open_sealed, write_sealed
 from suture.errors import CorruptCheckpoint, DataError
 from suture.surgery.module import FINAL, Activation, Correction, Surgery
 
@@ -67,9 +66,8 @@ def write_tensors(
     file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str], kind: str, tasks: Sequence[str], origin: Origin | None
 ) -> None:
     """Write an operation's tensors, and into the metadata what is to be told of it."""
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     known = {} if origin is None else {name: str(value) for name, value in asdict(origin).items()}
-    write_safetensors(file, specs, tensors.items(), {"suture": kind, **about, "tasks": json.dumps(tasks), **known})
+    write_sealed(file, tensors, {"suture": kind, **about, "tasks": json.dumps(tasks), **known})
 
 
 def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
@@ -87,16 +85,16 @@ def load_surgery(file: Path) -> Surgery:
 
     Raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes.
     """
-    tensors = open_checkpoint(file)
-    if (kind := metadata_of(file).get("suture", KIND)) != KIND:
+    tensors, told = open_sealed(file)
+    if (kind := told.get("suture", KIND)) != KIND:
         raise CorruptCheckpoint(f"{file} is a file of {kind}, not of surgery alone; open it with load_operation")
-    return surgery_of(file, tensors)
+    return surgery_of(file, tensors, told)
 
 
-def surgery_of(file: Path, tensors: Weights) -> Surgery:
-    """Return the surgery that tensors of a file make; raises what :func:`load_surgery` raises."""
-    activation = _activation(file)
-    tasks = _tasks(file, tensors)
+def surgery_of(file: Path, tensors: Weights, told: Mapping[str, str]) -> Surgery:
+    """Return the surgery that tensors of a file make, with what it says of them; raises what :func:`load_surgery` raises."""
+    activation = _activation(file, told)
+    tasks = _tasks(file, tensors, told)
     final = {task: _read(file, tensors, task, activation) for task in tasks if f"{task}.{DOWN}" in tensors}
     blocks: dict[str, dict[int, Correction]] = {}
     for name in [name for name in tensors if name.endswith(f".{DOWN}") and name.removesuffix(f".{DOWN}") not in final]:
@@ -109,26 +107,25 @@ def surgery_of(file: Path, tensors: Weights) -> Surgery:
     return Surgery(final, {task: [own[place] for place in sorted(own)] for task, own in blocks.items()})
 
 
-def _tasks(file: Path, tensors: Weights) -> list[str]:
+def _tasks(file: Path, tensors: Weights, told: Mapping[str, str]) -> list[str]:
     """Return the tasks that the file says it is of; one that does not say has a final correction of each."""
-    told = metadata_of(file).get("tasks")
-    if told is None:
+    if "tasks" not in told:
         return [name.removesuffix(f".{DOWN}") for name in tensors if name.endswith(f".{DOWN}") and not BLOCK.search(name)]
     try:
-        tasks = json.loads(told)
-    except ValueError:
+        tasks = json.loads(told["tasks"])
+    except (ValueError, RecursionError):
         tasks = None
     if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
         raise CorruptCheckpoint(f"{file} is not a whole surgery file: it does not say which tasks it is of")
     return tasks
 
 
-def _activation(file: Path) -> Activation:
-    told = metadata_of(file).get("activation", "relu")
+def _activation(file: Path, told: Mapping[str, str]) -> Activation:
+    named = told.get("activation", "relu")
     for activation in get_args(Activation):
-        if told == activation:
+        if named == activation:
             return cast(Activation, activation)
-    raise CorruptCheckpoint(f"{file} is not a whole surgery file: no activation is called {told!r}")
+    raise CorruptCheckpoint(f"{file} is not a whole surgery file: no activation is called {named!r}")
 
 
 def _read(file: Path, tensors: Weights, prefix: str, activation: Activation) -> Correction:
@@ -160,8 +157,7 @@ def _check_whole(file: Path, tasks: list[str], final: dict[str, Correction], blo
 
 def read_origin(file: Path) -> Origin | None:
     """Return how a surgery file came about; None when it does not tell. Raises :class:`CorruptCheckpoint` when it tells nonsense."""
-    open_checkpoint(file)  # says what is wrong with a file that is none
-    told = metadata_of(file)
+    _, told = open_sealed(file)
     names = [each.name for each in fields(Origin)]
     if not told.keys() & set(names) - {"rank"}:
         return None
@@ -176,9 +172,3 @@ def read_origin(file: Path) -> Origin | None:
         )
     except (KeyError, ValueError) as error:
         raise CorruptCheckpoint(f"{file} does not say how it was fitted: expected {', '.join(names)} in its metadata") from error
-
-
-def metadata_of(file: Path) -> dict[str, str]:
-    """Return what a safetensors file tells of itself."""
-    with safe_open(file, framework="pt") as handle:
-        return handle.metadata() or {}

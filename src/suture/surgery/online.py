@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, TensorSpec, open_checkpoint, staged_file, write_safetensors
+from suture.checkpoints import Checkpoint, TensorSpec, open_sealed, write_sealed
 from suture.errors import CorruptCheckpoint, DataError, InvalidHyperparameter
 from suture.surgery.closed_form import ClosedForm, Moments, solve
-from suture.surgery.files import metadata_of
 from suture.surgery.module import Surgery
 from suture.surgery.pairs import check_pairs
 
@@ -73,15 +72,13 @@ class OnlineSurgery:
         Raises :class:`suture.errors.OutputError` when it cannot be written.
         """
         tensors = {f"{task}.{name}": tensor for task, sums in self._sums.items() for name, tensor in sums.tensors().items()}
-        specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         told = {"suture": KIND, "settings": json.dumps(asdict(self.settings)), "tasks": json.dumps(list(self._sums))}
-        with staged_file(file, replace=True) as stage:
-            write_safetensors(stage, specs, tensors.items(), told)
+        write_sealed(file, tensors, told)
 
     @classmethod
     def load(cls, file: Path) -> "OnlineSurgery":
         """Return what :meth:`save` wrote, to see more; raises :class:`CorruptCheckpoint` for a file that is not whole, or another's."""
-        tensors, told = open_checkpoint(file), metadata_of(file)
+        tensors, told = open_sealed(file)
         if told.get("suture") != KIND:
             raise CorruptCheckpoint(f"{file} is not a file of online surgery")
         try:

@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from suture.backbones import Backbone
-from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.checkpoints import Checkpoint, open_sealed
 from suture.errors import CorruptCheckpoint, IncompatibleExperts
 from suture.representation import encode
-from suture.surgery.files import Origin, load_surgery, metadata_of, save_surgery, surgery_of, surgery_parts, write_tensors
+from suture.surgery.files import KIND as SURGERY
+from suture.surgery.files import Origin, save_surgery, surgery_of, surgery_parts, write_tensors
 from suture.surgery.module import Surgery
 from suture.surgery.residual import Residuals
-from suture.surgery.residual_files import KIND, PARTS, load_residuals, residual_parts, residuals_of, save_residuals
+from suture.surgery.residual_files import KIND, PARTS, residual_parts, residuals_of, save_residuals
 from suture.surgery.residual_surgery import ResidualSurgery
 from suture.types import Progress, no_progress
 
@@ -91,14 +92,19 @@ def load_operation(file: Path) -> Operation:
 
     Raises :class:`suture.errors.CorruptCheckpoint` when it is not whole, or something else.
     """
-    tensors = open_checkpoint(file)  # says what is wrong with a file that is none
-    kind = metadata_of(file).get("suture")
+    tensors, told = open_sealed(file)
+    kind = told.get("suture", SURGERY)
     if kind == BOTH:
-        residuals, surgery = residuals_of(file, _Part(tensors, residual=True)), surgery_of(file, _Part(tensors, residual=False))
+        residuals = residuals_of(file, _Part(tensors, residual=True), told)
+        surgery = surgery_of(file, _Part(tensors, residual=False), told)
         if residuals.tasks != surgery.tasks or not all(residuals.of(task) for task in residuals.tasks):
             raise CorruptCheckpoint(f"{file} is not a whole file of residual surgery: expected residuals and corrections of every task")
         return ResidualSurgery(residuals, surgery)
-    return load_residuals(file) if kind == KIND else load_surgery(file)
+    if kind == KIND:
+        return residuals_of(file, tensors, told)
+    if kind != SURGERY:
+        raise CorruptCheckpoint(f"{file} is a file of {kind}, not of surgery")
+    return surgery_of(file, tensors, told)
 
 
 class _Part(Checkpoint):

@@ -1,14 +1,14 @@
 """Residual experts on disk: one safetensors file of all tasks' changes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, open_checkpoint
+from suture.checkpoints import Checkpoint, open_sealed
 from suture.errors import CorruptCheckpoint, DataError
-from suture.surgery.files import Origin, metadata_of, write_tensors
+from suture.surgery.files import Origin, write_tensors
 from suture.surgery.residual import Change, LowRank, Residuals, Whole
 
 KIND = "residuals"
@@ -39,34 +39,33 @@ def _named(residuals: Residuals) -> Iterator[tuple[str, Tensor]]:
 
 def load_residuals(file: Path) -> Residuals:
     """Read what :func:`save_residuals` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
-    tensors = open_checkpoint(file)
-    if metadata_of(file).get("suture") != KIND:
+    tensors, told = open_sealed(file)
+    if told.get("suture") != KIND:
         raise CorruptCheckpoint(f"{file} is not a whole file of residuals: it does not say that it is one, and of which tasks")
-    return residuals_of(file, tensors)
+    return residuals_of(file, tensors, told)
 
 
-def residuals_of(file: Path, tensors: Checkpoint) -> Residuals:
-    """Return the residuals that tensors of a file make; raises what :func:`load_residuals` raises."""
-    changes: dict[str, dict[str, Change]] = {task: {} for task in _tasks(file)}
+def residuals_of(file: Path, tensors: Checkpoint, told: Mapping[str, str]) -> Residuals:
+    """Return the residuals that tensors of a file make, with what it says of them; raises what :func:`load_residuals` raises."""
+    changes: dict[str, dict[str, Change]] = {task: {} for task in _tasks(file, told)}
     kinds: dict[tuple[str, str], set[str]] = {}
     for key in tensors:
         task, name, kind = key.rsplit("/", 2) if key.count("/") > 1 else ("", "", key)
         kinds.setdefault((task, name), set()).add(kind)
     for (task, name), found in kinds.items():
         if task not in changes or found not in ({LEFT, RIGHT}, {CHANGE}):
-            told = f"{name or 'a tensor'!r} of {task!r} has {', '.join(sorted(found))}"
-            raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {told}; expected {LEFT} and {RIGHT}, or {CHANGE}")
+            what = f"{name or 'a tensor'!r} of {task!r} has {', '.join(sorted(found))}"
+            raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {what}; expected {LEFT} and {RIGHT}, or {CHANGE}")
         changes[task][name] = _read(file, tensors, f"{task}/{name}", whole=found == {CHANGE})
     if len({tuple(sorted((name, change.shape) for name, change in own.items())) for own in changes.values()}) > 1:
         raise CorruptCheckpoint(f"{file} is not a whole file of residuals: expected changes of the same tensors for every task")
     return Residuals(changes)
 
 
-def _tasks(file: Path) -> list[str]:
-    told = metadata_of(file)
+def _tasks(file: Path, told: Mapping[str, str]) -> list[str]:
     try:
         tasks = json.loads(told["tasks"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         tasks = None
     if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
         raise CorruptCheckpoint(f"{file} is not a whole file of residuals: it does not say which tasks it is of")

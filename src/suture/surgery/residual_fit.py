@@ -1,7 +1,6 @@
 """Low-rank residual experts that see data: what is kept of a matrix is what the inputs of its layer make most of."""
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from suture.backbones import Backbone, batches_of_like_length
 from suture.backbones.calibration import TOKENS_PER_BATCH
 from suture.backbones.walk import BlockWalk, stages_of
-from suture.checkpoints import Weights
+from suture.checkpoints import Weights, scratch_folder
 from suture.errors import InvalidHyperparameter
 from suture.surgery.pairs import check_inputs
 from suture.surgery.residual import (
@@ -60,7 +59,7 @@ def calibrated_residuals(
     Inputs of the expert, and not of the merged network as changed so far: on held-out texts of three tasks both came equally close,
     and the expert's need no order among layers.
 
-    Moments are in float64; activations wait in files in ``scratch`` (a temporary folder without it): memory holds one batch and the
+    Moments are in float64; activations wait in files in ``scratch`` (a folder in the cache without it): memory holds one batch and the
     moment of one layer, whatever the number of inputs. No hook outlives the call. ``progress`` counts inputs times blocks.
     Raises :class:`DataError` for a task without inputs, :class:`InvalidHyperparameter` for a negative rank or a shrinkage that is not
     positive, :class:`suture.errors.UnsupportedFormat` for a network that does not run block by block, and what
@@ -75,8 +74,8 @@ def calibrated_residuals(
         expert = expert_of(task)
         plain = low_rank_residuals(merged.weights, {task: expert.weights}, names, rank)
         fit = _TaskFit(task, merged.weights, expert.weights, rank, shrinkage, dict(plain.of(task)))
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="residual-") as folder:
-            for layers, portions in _entering(expert, inputs, Path(folder) / "walk", progress):
+        with scratch_folder(scratch) as folder:
+            for layers, portions in _entering(expert, inputs, folder / "walk", progress):
                 fit.see(layers, portions)
         changes[task] = fit.changes
     return Residuals(changes)

@@ -5,15 +5,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from suture.checkpoints import TensorSpec, staged_file, write_safetensors
-from suture.errors import CorruptCheckpoint, OutputExists
+from suture.checkpoints import open_sealed, write_sealed
+from suture.errors import CheckpointError, CorruptCheckpoint, OutputExists, reading
 from suture.surgery.module import Correction
 from suture.surgery.schedule import Schedule
 
@@ -93,9 +93,9 @@ class State:
 
 
 def identity_of(calibration: Mapping[str, tuple[Tensor, Tensor]], schedule: Schedule, seed: int) -> str:
-    """Return a digest of all that a fit depends on: tasks, representations, schedule, seed."""
+    """Return a digest of all that a fit depends on: tasks, representations, schedule, seed, version of Suture."""
     shapes = {task: [(list(z.shape), str(z.dtype)) for z in pair] for task, pair in calibration.items()}
-    total = hashlib.sha256(json.dumps([asdict(schedule), seed, list(shapes.items())]).encode())
+    total = hashlib.sha256(json.dumps([version("suture"), asdict(schedule), seed, list(shapes.items())]).encode())
     for pair in calibration.values():
         for z in pair:
             total.update(z.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -105,9 +105,7 @@ def identity_of(calibration: Mapping[str, tuple[Tensor, Tensor]], schedule: Sche
 def write_state(file: Path, state: State, iteration: int, identity: str) -> None:
     """Put the state after some iterations into a file, whole or not at all; raises :class:`suture.errors.OutputError`."""
     tensors = {field.name: getattr(state, field.name) for field in fields(state)}
-    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    with staged_file(file, replace=True) as stage:
-        write_safetensors(stage, specs, tensors.items(), {"suture": KIND, "iteration": str(iteration), "identity": identity})
+    write_sealed(file, tensors, {"suture": KIND, "iteration": str(iteration), "identity": identity})
 
 
 def read_state(file: Path, identity: str) -> tuple[State, int] | None:
@@ -119,13 +117,13 @@ def read_state(file: Path, identity: str) -> tuple[State, int] | None:
     if not os.path.lexists(file):
         return None
     try:
-        with safe_open(file, framework="pt") as handle:
-            told = handle.metadata() or {}
-            if told.get("suture") != KIND or told.get("identity") != identity:
-                what = "of other samples, schedule or seed" if told.get("suture") == KIND else "nor of any other"
-                raise OutputExists(f"{file} is not the state of this fit, {what}; choose another file to resume from, or remove it")
-            # Steps are taken in place, and not in a mapped file.
-            state = State(**{field.name: handle.get_tensor(field.name).clone() for field in fields(State)})
-            return state, int(told["iteration"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CorruptCheckpoint(f"{file} does not hold the state of a fit; remove it to start anew") from error
+        tensors, told = open_sealed(file)
+    except CheckpointError as error:
+        raise CorruptCheckpoint(f"{error}; remove it to start anew") from error
+    if told.get("suture") != KIND or told.get("identity") != identity:
+        what = "of other samples, schedule, seed or version of Suture" if told.get("suture") == KIND else "nor of any other"
+        raise OutputExists(f"{file} is not the state of this fit, {what}; choose another file to resume from, or remove it")
+    with reading(file, "the whole state of a fit; remove it to start anew"):
+        # Steps are taken in place, and not in a mapped file.
+        state = State(**{field.name: tensors[field.name].clone() for field in fields(State)})
+        return state, int(told["iteration"])

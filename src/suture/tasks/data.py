@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from suture.errors import DataError
+from suture.errors import DataError, reading
 from suture.inputs import Input, Picture
 from suture.tasks.folders import read_image_folder
 from suture.tasks.labels import numbers_first, places_of
@@ -54,12 +54,8 @@ def _read_rows(file: Path) -> list[Row]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if file.suffix.lower() not in readers:
         raise DataError(f"{file}: expected a file that ends in {', '.join(readers)}")
-    try:
+    with reading(file, f"a whole {file.suffix[1:]} file", DataError, DataError):
         return list(readers[file.suffix.lower()](file))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (ValueError, csv.Error) as error:
-        raise DataError(f"{file} is not a whole {file.suffix[1:]} file: {error}") from error
 
 
 def _read_csv(file: Path) -> Iterable[Row]:
@@ -116,7 +112,7 @@ def _image(file: Path, number: int, value: object) -> Picture:
     try:
         image = Image.open(BytesIO(held))
         image.load()
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # decoders raise what they come upon
         raise DataError(f"{file}, row {number}: not an image that can be read: {error}") from error
     return image
 

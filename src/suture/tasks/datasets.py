@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from suture.errors import DataError
+from suture.errors import DataError, SutureError
 from suture.inputs import Input, StoredPicture
 from suture.tasks.labels import numbers_first, places_of
 from suture.tasks.task import Split
@@ -102,16 +102,22 @@ def _opened(source: DataSet) -> Any:
                 saved = datasets.load_from_disk(str(folder))
                 if isinstance(saved, dict):
                     return saved[source.split]
-                if saved.split is not None and str(saved.split) != source.split:
-                    raise DataError(f"{folder} holds the split {str(saved.split)!r}, not {source.split!r}")
-                return saved
+                return _of_split(saved, source)
             if source.files is not None:
                 files = _fetched(source)
                 kind = {".csv": "csv", ".jsonl": "json", ".json": "json"}.get(files[0].suffix, "parquet")
                 return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
             return datasets.load_dataset(source.name, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except SutureError:
+        raise
+    except Exception as error:  # of the library, of those it reads with, and of the system
         raise DataError(f"{source} cannot be read: {' '.join(str(error).split())[:300]}") from error
+
+
+def _of_split(saved: Any, source: DataSet) -> Any:
+    if saved.split is not None and str(saved.split) != source.split:
+        raise DataError(f"{source.name} holds the split {str(saved.split)!r}, not {source.split!r}")
+    return saved
 
 
 def _fetched(source: DataSet) -> list[Path]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from suture.errors import DataError
+from suture.errors import DataError, reading
 
 Known = Literal["sun397", "stanford_cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd"]
 """The tasks whose prompts come with Suture: the papers' eight, in their order."""
@@ -56,12 +56,9 @@ def read_prompts(place: Known | Path) -> Prompts:
     ['a photo of the number: "3".']
     """
     file = HERE / f"{place}.json" if isinstance(place, str) else place
-    try:
+    with reading(file, "JSON with the keys 'classes' and 'templates', each a list of texts", DataError, DataError):
         content = _Content.model_validate_json(file.read_bytes())
+    try:
         return Prompts(content.classes, content.templates)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        raise DataError(f"{file}: expected JSON with the keys 'classes' and 'templates', each a list of texts") from error
     except DataError as error:
         raise DataError(f"{file}: {error}") from error

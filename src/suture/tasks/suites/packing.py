@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float16, UInt8
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from suture.checkpoints import Checkpoint, Manifest, sha256_of, staged_folder, write_like
-from suture.errors import CorruptCheckpoint
+from suture.errors import CorruptCheckpoint, reading
 
 GROUP = 64
 LEVELS = 7
@@ -66,10 +65,8 @@ def unpack_expert(file: Path, base: Checkpoint, out: Path) -> None:
 
     Raises :class:`CorruptCheckpoint` when the file does not unpack or is of another base.
     """
-    try:
+    with reading(file, "a packed task vector"):
         packed = load(zlib.decompress(file.read_bytes()))
-    except (zlib.error, SafetensorError) as error:
-        raise CorruptCheckpoint(f"{file} does not unpack: {error}") from error
     if strays := {name.rpartition(".")[0] for name in packed} - base.keys():
         raise CorruptCheckpoint(f"{file} changes tensors that {base.path} does not have: {', '.join(sorted(strays))}")
 

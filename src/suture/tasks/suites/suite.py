@@ -5,14 +5,13 @@ import json
 import lzma
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from suture.checkpoints import Checkpoint, cache_folder, open_checkpoint, sha256_of
-from suture.errors import IncompatibleExperts, OutputExists
+from suture.checkpoints import Checkpoint, cache_folder, open_checkpoint, sha256_of, writing_to
+from suture.errors import IncompatibleExperts
 from suture.inputs import StoredPicture
 from suture.tasks.suites.packing import unpack_expert
 from suture.tasks.task import Split, Task
@@ -63,8 +62,9 @@ def unpack_experts(suite: Path, tasks: Sequence[Task], base: Checkpoint, progres
         file = suite / "experts" / f"{task.name}.task_vector"
         out = cache_folder() / "suites" / suite.name / f"{sha256_of(file)[:12]}-{base.digest[:12]}" / task.name
         if not out.is_dir():
-            with suppress(OutputExists):  # another process was faster
-                unpack_expert(file, base, out)
+            with writing_to(out, wait=True):
+                if not out.is_dir():  # another process may have been faster
+                    unpack_expert(file, base, out)
         experts[task.name] = out
         progress(1)
     return experts

@@ -1,0 +1,67 @@
+"""The headers of safetensors files, read as they stand: the library takes the last of two entries of one name in silence."""
+
+import json
+from pathlib import Path
+from typing import IO, Any
+
+LARGEST = 16 << 20
+"""Bytes of the largest header or index that is read: room for a hundred thousand tensors, and a bound on what a hostile one may cost."""
+LONGEST = 2**63 - 1
+"""What the length of a tensor's side is kept in."""
+
+
+def header_of(stream: IO[bytes], size: int) -> bytes:
+    """Return the header of a file of that size, from its beginning, without the eight bytes of its length; at most what is there.
+
+    Raises ``ValueError`` for one that is too large.
+    """
+    length = min(int.from_bytes(stream.read(8), "little"), size)
+    _check_size(length)
+    return stream.read(length)
+
+
+def check_header(file: Path) -> None:
+    """Raise ``ValueError`` for a header that is too large, in which a name stands twice, or with a shape that no tensor has.
+
+    All else that may be wrong with a header is the library's to find; this comes first, as that keeps all that it reads.
+    """
+    with file.open("rb") as stream:
+        header = header_of(stream, file.stat().st_size)
+    json.loads(header, object_pairs_hook=_looked_at)
+
+
+def text_of(file: Path) -> str:
+    """Return the text of a file of JSON; raises ``ValueError`` for one that is too large, and ``OSError``."""
+    _check_size(file.stat().st_size)
+    return file.read_text(encoding="utf-8")
+
+
+def parsed(content: bytes | str) -> Any:
+    """Return what JSON says; raises ``ValueError`` when it says nothing, or names one thing twice.
+
+    >>> parsed('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: the name 'a' stands twice
+    """
+    return json.loads(content, object_pairs_hook=_once)
+
+
+def _check_size(length: int) -> None:
+    if length > LARGEST:
+        raise ValueError(f"{length:,} bytes of JSON, where at most {LARGEST:,} are read")
+
+
+def _looked_at(pairs: list[tuple[str, Any]]) -> None:
+    """Look at an object of a header, and keep nothing of it."""
+    for key, value in _once(pairs).items():
+        if key == "shape" and isinstance(value, list) and any(isinstance(side, int) and side > LONGEST for side in value):
+            raise ValueError(f"no tensor has the shape {str(value)[:100]}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:100]!r} stands twice")
+        found[name] = value
+    return found

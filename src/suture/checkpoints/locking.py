@@ -1,0 +1,132 @@
+"""One writer for each output: a lock that dies with its process, whatever ends it, and whose loser is told who holds it.
+
+The lock is ``flock`` on a hidden file beside the output. Whoever holds it removes the file at the end; after SIGKILL the file stays, no
+lock on it, until somebody writes there again. The file's content is for people: it never decides who holds the lock.
+"""
+
+import errno
+import json
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+from suture.errors import OutputBusy, OutputError, SutureWarning
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+WITHOUT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What file systems that have no locks answer."""
+PATIENCE = 0.2
+"""Seconds in which a holder has said who it is."""
+LONGEST = 1000
+"""Bytes of a lock file that are read."""
+
+
+class _Held(threading.local):
+    """The outputs whose locks this thread holds."""
+
+    def __init__(self) -> None:
+        self.places: set[Path] = set()
+
+
+_held = _Held()
+
+
+@contextmanager
+def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Keep everybody else from writing ``out`` while the block runs; ``wait`` for whoever does. A thread may ask again for what it has.
+
+    Yields whether there is a lock: on file systems without, a :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
+    Raises :class:`suture.errors.OutputBusy`, which names the holder, and :class:`OutputError` where no file can be made.
+    """
+    place = Path(os.path.realpath(out.parent), out.name)
+    if place in _held.places:
+        yield True
+        return
+    lock = place.with_name(f".{place.name}.lock")
+    try:
+        descriptor = _taken(lock, out, wait=wait)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    _held.places.add(place)
+    try:
+        yield descriptor is not None
+    finally:
+        _held.places.discard(place)
+        if descriptor is not None:
+            _given_back(lock, descriptor)
+
+
+def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:
+    """Return the open lock file, locked; None where there are no locks."""
+    if fcntl is None:
+        return None
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(lock, descriptor):  # whoever had it before has not removed it meanwhile
+                _introduce(descriptor)
+                return descriptor
+        except BlockingIOError as error:
+            message = f"{out} is being written by {_holder(descriptor)}; wait until that has ended, or choose another output"
+            os.close(descriptor)
+            raise OutputBusy(message) from error
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in WITHOUT:
+                raise
+            with suppress(OSError):
+                lock.unlink()
+            warnings.warn(f"the file system of {out} has no locks: see to it that one process writes there", SutureWarning, stacklevel=4)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _given_back(lock: Path, descriptor: int) -> None:
+    """Remove the file while it is locked, so that nobody takes a lock on a file that is about to go."""
+    with suppress(OSError):
+        if _is_at(lock, descriptor):
+            lock.unlink()
+    os.close(descriptor)
+
+
+def _is_at(lock: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(lock.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _introduce(descriptor: int) -> None:
+    """Write down who holds the lock."""
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())}
+    with suppress(OSError):  # a full disk is no reason not to hold it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(who).encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """Return who holds a lock, as it has said, or will in a moment."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            who = json.loads(os.pread(descriptor, LONGEST, 0))
+            return f"process {int(who['pid'])} on {str(who['host'])!r}, since {who['since']}"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if time.monotonic() > deadline:
+                return "another process"
+            time.sleep(0.01)

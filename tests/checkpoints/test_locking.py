@@ -1,0 +1,264 @@
+"""One writer for each output, whatever becomes of the others; and what killed ones leave."""
+
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from suture.checkpoints import Manifest, locking, scratch_folder, staged_file, staged_folder, staging, writing_to
+from suture.errors import OutputBusy, OutputError, OutputExists, SutureWarning
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from suture.checkpoints import Manifest, scratch_folder, staged_file, staged_folder, staging
+out, kind = Path(sys.argv[1]), sys.argv[2]
+def stay(place):
+    print(place, flush=True)
+    time.sleep(60)
+if kind == "folder":
+    with staged_folder(out, Manifest(), replace=True) as stage:
+        (stage / "half").write_text("half")
+        stay(stage)
+elif kind == "file":
+    with staged_file(out) as stage:
+        stage.write_text("half")
+        stay(stage)
+elif kind == "scratch":
+    with scratch_folder(out) as folder:
+        (folder / "large").write_text("large")
+        stay(folder)
+elif kind == "swap":
+    staging._exchanged = lambda *_: False
+    rename = Path.rename
+    def stopping(self, target):
+        if self.name == "new":
+            stay(self)
+        return rename(self, target)
+    Path.rename = stopping
+    with staged_folder(out, Manifest(), replace=True) as stage:
+        (stage / "name").write_text("new")
+"""
+
+
+@pytest.fixture
+def holding() -> Iterator[Callable[[Path, str], tuple["subprocess.Popen[str]", Path]]]:
+    """Start processes that stay where they hold something, and say where that is."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(out: Path, kind: str) -> tuple["subprocess.Popen[str]", Path]:
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(out), kind], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+Holding = Callable[[Path, str], tuple["subprocess.Popen[str]", Path]]
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write(out: Path, name: str = "name", *, replace: bool = False, wait: bool = False) -> None:
+    with staged_folder(out, Manifest(), replace=replace, wait=wait) as stage:
+        (stage / name).write_text(name)
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.fault(25, 27)
+def test_the_loser_names_the_holder_and_a_killed_holder_holds_nothing(tmp_path: Path, holding: Holding) -> None:
+    out = tmp_path / "out"
+    write(out, "old")
+    process, stage = holding(out, "folder")
+    who = re.escape(f"{out} is being written by process {process.pid} on {socket.gethostname()!r}, since 20")
+    for attempt in (lambda: write(out, replace=True), lambda: writing_to(out).__enter__()):
+        with pytest.raises(OutputBusy, match=who + r".* UTC; wait until that has ended, or choose another output"):
+            attempt()
+    assert listing(out) == ["manifest.json", "old"]
+    assert (stage / "half").exists(), "the loser leaves alone what the holder writes"
+    kill(process)
+    assert listing(tmp_path) == [".out.lock", stage.parent.name, "out"]
+    write(out, "new", replace=True)
+    assert (listing(tmp_path), listing(out)) == (["out"], ["manifest.json", "new"])
+
+
+@pytest.mark.fault(25, 27)
+def test_a_file_has_one_writer_too(tmp_path: Path, holding: Holding) -> None:
+    out = tmp_path / "table.csv"
+    process, _ = holding(out, "file")
+    with pytest.raises(OutputBusy, match=f"process {process.pid} "), staged_file(out):
+        pytest.fail("the block must not run")
+    kill(process)
+    assert len(listing(tmp_path)) == 2
+    with staged_file(out) as stage:
+        stage.write_text("whole")
+    assert listing(tmp_path) == ["table.csv"]
+
+
+@pytest.mark.fault(25)
+def test_killed_between_two_moves_the_old_comes_back(tmp_path: Path, holding: Holding) -> None:
+    out = tmp_path / "out"
+    write(out, "old")
+    process, stage = holding(out, "swap")
+    kill(process)
+    assert not out.exists()
+    assert listing(stage.with_name("old")) == ["manifest.json", "old"]
+    with pytest.raises(OutputExists):
+        write(out)
+    assert (listing(tmp_path), listing(out)) == (["out"], ["manifest.json", "old"])
+
+
+@pytest.mark.fault(25)
+def test_what_stood_there_is_never_swept_while_something_else_does(tmp_path: Path) -> None:
+    place = tmp_path / f".out.staging-{'0' * 16}"
+    for name in ("old", "new"):
+        (place / name).mkdir(parents=True)
+    write(tmp_path / "other")
+    assert place.exists()
+    write(tmp_path / "unrelated")
+    (tmp_path / "unrelated").rename(tmp_path / "out")
+    with pytest.warns(SutureWarning, match=r"old stood at .*out before a run was killed, and something else does now"):
+        write(tmp_path / "out", replace=True)
+    assert (place / "old").exists()
+
+
+def test_only_stages_of_the_same_output_are_swept(tmp_path: Path) -> None:
+    kept = [".out.staging-mine", f".out.b.staging-{'0' * 16}", f"out.staging-{'0' * 16}", f".out.staging-{'0' * 16}.csv"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    write(tmp_path / "out")
+    assert listing(tmp_path) == sorted([*kept, "out"])
+
+
+@pytest.mark.fault(27)
+def test_who_waits_comes_next(tmp_path: Path) -> None:
+    out, order = tmp_path / "out", list[str]()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with staged_folder(out, Manifest()):
+            inside.set()
+            go_on.wait(10)
+            order.append("first")
+
+    def second() -> None:
+        with pytest.raises(OutputExists, match="exists already"), staged_folder(out, Manifest(), wait=True):
+            pytest.fail("what the first wrote stands")
+        order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    inside.wait(10)
+    with pytest.raises(OutputBusy, match=f"process {os.getpid()} "):
+        write(out)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["first", "second"]
+    assert listing(tmp_path) == ["out"]
+
+
+def test_a_thread_may_ask_again_for_what_it_has(tmp_path: Path) -> None:
+    with writing_to(tmp_path / "out"):
+        write(tmp_path / "out")
+        assert listing(tmp_path) == [".out.lock", "out"]
+        (tmp_path / "link").symlink_to(tmp_path)
+        with pytest.raises(OutputExists):
+            write(tmp_path / "link" / "out")
+    assert listing(tmp_path) == ["link", "out"]
+
+
+def test_a_lock_that_says_nothing_is_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "PATIENCE", 0.0)
+    for content in ("", "[]", json.dumps({"pid": "x"}), "[" * 100_000):
+        with writing_to(tmp_path / "out"):
+            (tmp_path / ".out.lock").write_text(content)
+            monkeypatch.setattr(locking, "_held", locking._Held())  # as another thread
+            with pytest.raises(OutputBusy, match="is being written by another process; wait"):
+                write(tmp_path / "out")
+        (tmp_path / ".out.lock").unlink(missing_ok=True)
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "theirs")
+    with pytest.raises(OutputError, match=r"cannot write .*out: "):
+        write(tmp_path / "out")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_without_locks_it_is_said_and_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoLocks:
+        LOCK_EX = LOCK_NB = 0
+
+        @staticmethod
+        def flock(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+    place = tmp_path / f".out.staging-{'0' * 16}"
+    place.mkdir()
+    monkeypatch.setattr(locking, "fcntl", NoLocks)
+    with pytest.warns(SutureWarning, match=r"the file system of .*out has no locks: see to it that one process writes there"):
+        write(tmp_path / "out")
+    assert listing(tmp_path) == [place.name, "out"]
+
+
+@pytest.mark.fault(25)
+def test_scratch_of_the_dead_is_swept_and_of_the_living_kept(tmp_path: Path, holding: Holding) -> None:
+    process, theirs = holding(tmp_path, "scratch")
+    with scratch_folder(tmp_path) as ours:
+        assert listing(tmp_path) == sorted([ours.name, theirs.name])
+    assert listing(tmp_path) == [theirs.name]
+    kill(process)
+    with scratch_folder(tmp_path) as ours:
+        assert listing(tmp_path) == [ours.name]
+    assert listing(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"which cannot be written: .*; set SUTURE_CACHE"), scratch_folder(tmp_path / "file"):
+        pytest.fail("the block must not run")
+
+
+@pytest.mark.fault(25)
+def test_an_exchange_leaves_no_moment_without_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, seen = tmp_path / "out", list[list[str]]()
+    write(out, "old")
+    exchanged = staging._exchanged
+
+    def watched(stage: Path, target: Path) -> bool:
+        seen.append(listing(out))
+        done = exchanged(stage, target)
+        seen.append(listing(out))
+        return done
+
+    if not exchanged(*_two(tmp_path)):
+        pytest.skip("the system cannot exchange two names")
+    monkeypatch.setattr(staging, "_exchanged", watched)
+    monkeypatch.setattr(staging, "_swap", lambda *_: pytest.fail("there is a better way"))
+    write(out, "new", replace=True)
+    assert seen == [["manifest.json", "old"], ["manifest.json", "new"]]
+
+
+def _two(folder: Path) -> tuple[Path, Path]:
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    return folder / "one", folder / "two"
