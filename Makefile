@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test results clean
+.PHONY: demo test docs results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
 
 test: $(VENV)/.installed-dev  ## lint, types, tests
 	$(VENV)/bin/python scripts/check.py lint types tests
+
+docs: $(VENV)/.installed-dev  ## the documentation as a site, to open at out/site/index.html
+	$(VENV)/bin/python scripts/check.py docs
 
 results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images
@@ -27,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[nlp8,vision8,report,onnx,serve,dev]'
+	$(INSTALL) --editable '.[nlp8,vision8,report,onnx,serve,dev,docs]'
 	# Beside torch's builds for processors alone torchvision is not whole; tests of what needs it get it in a place of its own.
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/extras torchvision timm open_clip_torch ftfy wcwidth
 	touch $@

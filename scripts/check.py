@@ -1,4 +1,4 @@
-"""All of CI: lint, types, tests with doctests and shape checks, and the wheel, installed elsewhere, doing the main job.
+"""All of CI: lint, types, tests with doctests and shape checks, the documentation, and the wheel, installed elsewhere, doing the main job.
 
 python scripts/check.py               # everything
 python scripts/check.py lint types    # some steps
@@ -48,6 +48,12 @@ def tests() -> None:
         sys.exit(f"check: {EXTRAS} has no timm: make installs it there")
     # In a process of its own: with torchvision there, transformers behaves otherwise.
     call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", OMP_NUM_THREADS="1", PYTHONPATH=str(EXTRAS))
+
+
+def docs() -> None:
+    """Build the documentation site; whatever it complains of is an error."""
+    call(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet", NO_MKDOCS_2_WARNING="1")
+    print(f"check: the site is at {ROOT / 'out' / 'site' / 'index.html'}")
 
 
 def main_job_done(out: Path) -> None:
@@ -101,7 +107,7 @@ def wheel() -> None:
         main_job_done(folder / "out")
 
 
-STEPS = {"lint": lint, "types": types, "tests": tests, "wheel": wheel}
+STEPS = {"lint": lint, "types": types, "tests": tests, "docs": docs, "wheel": wheel}
 
 
 def main() -> None:

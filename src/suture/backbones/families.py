@@ -27,6 +27,7 @@ POOLINGS: Mapping[Pooling, str] = {
     "pooler": "what the network's own pooler answers",
     "projection": "the image's embedding after the projection, not normalised",
 }
+"""What each pooling takes for the representation of an input."""
 
 Kind = Literal["text", "image"]
 
@@ -99,6 +100,7 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": Family("Qwen2", "text", "last", classifier="score", classified_by="last"),
     "qwen3": Family("Qwen3", "text", "last", classifier="score", classified_by="last"),
 }
+"""Every family that Suture knows, by its ``model_type``."""
 OTHER = Family("", "text", "mean")
 DECODER = Family("", "text", "last")
 

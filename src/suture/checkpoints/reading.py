@@ -19,8 +19,12 @@ from suture.checkpoints.hub import local_copy, on_hub
 from suture.checkpoints.names import is_plain
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat, reading
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-OPEN_CLIP_WEIGHTS, OPEN_CLIP = "open_clip_model.safetensors", "open_clip_config.json"
+SINGLE = "model.safetensors"
+"""The weights of a model in one file."""
+INDEX = "model.safetensors.index.json"
+OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
+OPEN_CLIP = "open_clip_config.json"
+"""What tells a folder of open_clip from one of transformers."""
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 DTYPES = {

@@ -11,7 +11,12 @@ from suture.errors import DataError
 AVERAGE = "average"
 """The name of the column of averages; no task may be called so."""
 
-PRETRAINED, INDIVIDUAL, JOINT = "pretrained", "individual", "traditional_mtl"
+PRETRAINED = "pretrained"
+"""What the base is called among the merges."""
+INDIVIDUAL = "individual"
+"""What the experts, each on its own task, are called there."""
+JOINT = "traditional_mtl"
+"""What one backbone trained on the labelled data of all tasks is called there."""
 UNMERGED = {PRETRAINED, INDIVIDUAL, JOINT}
 NONE = "none"
 
@@ -63,6 +68,7 @@ class Record:
 
 
 COLUMNS = [field.name for field in fields(Record)]
+"""The header of ``results.csv``."""
 
 
 @dataclass(frozen=True)

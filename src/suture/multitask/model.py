@@ -19,8 +19,10 @@ from suture.representation import encode
 from suture.surgery import Operation, Origin, Surgery, network_after, parts_of
 from suture.types import Progress, no_progress
 
-AUTO, ALL = "auto", "all"
-"""In place of a task: the one that the router finds, or every one. No task may be called so."""
+AUTO = "auto"
+"""In place of a task: the one that the router finds. No task may be called so."""
+ALL = "all"
+"""In place of a task: every one. No task may be called so."""
 
 
 @dataclass(frozen=True)

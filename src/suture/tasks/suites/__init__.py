@@ -8,6 +8,7 @@ from suture.tasks.suites.suite import Suite
 from suture.types import Progress, no_progress
 
 SUITES: dict[str, Callable[[Progress], Suite]] = {"nlp8": nlp8.load, "vision8": vision8.load}
+"""What loads each suite that comes with Suture."""
 
 __all__ = ["SUITES", "Suite", "load_suite"]
 

@@ -1,0 +1,16 @@
+"""Links to files lead somewhere; those within the site, and their anchors, are checked when it is built."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.conftest import DOCS, ROOT
+
+SOURCES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), DOCS / "tutorial.ipynb"]
+
+
+@pytest.mark.parametrize("page", SOURCES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_targets_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s#:]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

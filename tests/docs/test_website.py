@@ -1,0 +1,77 @@
+"""What the site has beside the files of docs/."""
+
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from docs.conftest import DOCS, ROOT
+
+
+def script(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def website() -> ModuleType:
+    return script("website")
+
+
+def test_a_new_page_of_results_is_listed(website: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = re.findall(r"\]\((.+)\)", website.index_of_results())
+    assert sorted(listed) == sorted(page.relative_to(DOCS / "results").as_posix() for page in (DOCS / "results").rglob("*.md"))
+    (tmp_path / "paper" / "nlp8").mkdir(parents=True)
+    (tmp_path / "paper" / "nlp8" / "README.md").write_text("# All of it\n")
+    (tmp_path / "strange.md").write_text("# Results\n")
+    monkeypatch.setattr(website, "RESULTS", tmp_path)
+    page = website.index_of_results()
+    assert "## Eight text tasks\n\n- [All of it](paper/nlp8/README.md)\n" in page
+    assert "## Others\n\n- [strange](strange.md)\n" in page
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "there"),
+    [
+        ("index.md", "[a](tutorial.ipynb)", "[a](tutorial.md)"),
+        ("how/data.md", "[a [b]](../results)", "[a [b]](../results/index.md)"),
+        ("how/data.md", "[a](../families.md#heads)", "[a](../families.md#heads)"),
+        ("how/data.md", "[a](../../CONTRIBUTING.md)", "[a](../CONTRIBUTING.md)"),
+        ("CHANGELOG.md", "[a](docs/scaling.md)", "[a](scaling.md)"),
+        ("CHANGELOG.md", "[`a`](src/suture/errors.py)", "`a`"),
+        ("index.md", "[a](absent.md)", "[a](absent.md)"),
+    ],
+)
+def test_links_to_files_become_links_to_pages(website: ModuleType, page: str, link: str, there: str) -> None:
+    source = ROOT if page == "CHANGELOG.md" else (DOCS / page).parent
+    assert website.LINK.sub(lambda found: website.with_target(source, page, found), link) == there
+
+
+def test_formulas_become_mathml(website: ModuleType) -> None:
+    content = website.on_page_content(r'<p>Of <span class="arithmatex">\(a &lt; \frac{1}{2}\)</span>.</p>')
+    assert re.fullmatch(r"<p>Of <math .*<mfrac>.*</math>\.</p>", content)
+    assert "&#x0003C;" in content
+
+
+def test_what_comes_from_elsewhere_is_found(website: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "good.html").write_text(
+        '<a href="https://example.org">x</a><img src="a.png"><link rel="canonical" href="https://example.org">'
+    )
+    (tmp_path / "style.css").write_text("@import 'a.css'; p { background: url(b.png) }")
+    assert not list(website.loaded_from_elsewhere(tmp_path))
+    (tmp_path / "bad.html").write_text('<script defer src="https://example.org/a.js"></script><img alt="" src=//example.org/a.png>')
+    (tmp_path / "bad.css").write_text("p { background: url( 'http://example.org/a.png') }")
+    assert len(list(website.loaded_from_elsewhere(tmp_path))) == 3
+
+
+def test_docstrings_become_markdown() -> None:
+    as_markdown = script("docstrings").as_markdown
+    text = "Raises :class:`suture.errors.DataError`.\n\n>>> for x in [1]:\n...     x\n1\n\n>>> 2\n2\n\nEnd."
+    assert as_markdown(text) == ("Raises `suture.errors.DataError`.\n\n```pycon\n>>> for x in [1]:\n...     x\n1\n\n>>> 2\n2\n```\n\nEnd.")
+    assert as_markdown("A tree:\n\n::\n\n    a\n") == "A tree:\n\n\n\n    a"
