@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test results clean
+.PHONY: demo test soak results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
 
 test: $(VENV)/.installed-dev  ## lint, types, tests
 	$(VENV)/bin/python scripts/check.py lint types tests
+
+SHARE ?= 1
+soak: $(VENV)/.installed-dev  ## the gates of the tests as a long run; SHARE=0.01 makes a hundredth of it
+	$(VENV)/bin/python scripts/soak.py --share $(SHARE)
 
 results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images
