@@ -61,7 +61,7 @@ def report_of(rows: dict[str, Row], command: str, seconds: float) -> str:
         "# Figures to hold, as a long run",
         "",
         f"`{command}` at commit {commit()}, Python {platform.python_version()}, {told}: {seconds / 60:.0f} minutes.",
-        "*All of it* is what a run with `--share 1` makes. The seed of a trial is its number; `make test` makes the first ones of each gate.",
+        "*All of it* is what a run with `--share 1` makes. The seed of a trial is its number; `make test` makes the first ones.",
         "",
         "| gate | trials made | all of it | seconds | came to | broke a promise |",
         "|---|---:|---:|---:|---|---:|",

@@ -61,7 +61,7 @@ def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
     assert torch.equal(open_checkpoint(tmp_path)["b.weight"], TENSORS["b.weight"])
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", "..", 3])
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", "..", 3, "a\0b", "x" * 256, "\ud800"])
 def test_an_index_that_leaves_its_folder_is_refused(tmp_path: Path, name: object) -> None:
     save_file(TENSORS, tmp_path / "outside.safetensors")
     folder = write_shards(tmp_path / "model", {"a": name})  # type: ignore[dict-item]

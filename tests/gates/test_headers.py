@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
+from math import prod
 from pathlib import Path
 from random import Random
 
@@ -167,7 +168,7 @@ def excused(raw: bytes) -> bool:
     listed = any(not isinstance(entry, Pairs) for _, entry in header)
     entries = [dict(entry) for name, entry in header if name != "__metadata__" and isinstance(entry, Pairs)]
     unread = any(entry["dtype"] not in DTYPES for entry in entries)
-    return twice or listed or unread or any(length >= 2**63 for entry in entries for length in entry["shape"])
+    return twice or listed or unread or any(prod(filter(None, entry["shape"])) >= 2**63 for entry in entries)
 
 
 def objects_in(tree: Tree) -> Iterator[Pairs]:
