@@ -1,6 +1,8 @@
 """The README keeps its word."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,13 @@ def test_the_numbers_are_those_of_the_committed_table() -> None:
 def test_links_and_pictures_are_there() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert target.startswith("http") or (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_every_fault_has_its_tests_and_the_page_tells_them() -> None:
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, root / "scripts" / "fault_table.py", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| \d+ \|", (root / "docs" / "faults.md").read_text(encoding="utf-8"), re.MULTILINE)) == 30
 
 
 def test_the_two_commands_are_in_the_makefile() -> None:

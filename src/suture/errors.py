@@ -158,13 +158,13 @@ def reading(
     except OSError as error:
         raise absent(f"{place} cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        raise kind(f"{place} is not {expected}: {told(error)}") from error
+        raise kind(f"{place} is not {expected}: {in_short(error)}") from error
 
 
-def told(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     """Return in one short line what an error is and says.
 
-    >>> told(KeyError("weight_map"))
+    >>> in_short(KeyError("weight_map"))
     "KeyError: 'weight_map'"
     """
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from suture.errors import DataError, SutureError
+from suture.errors import DataError, SutureError, in_short
 
 
 class StoredPicture(ABC):
@@ -67,7 +67,7 @@ def _decoding(picture: Picture) -> Iterator[None]:
     except SutureError:
         raise
     except Exception as error:
-        raise DataError(f"{_named(picture)}: not an image that can be read: {error}") from error
+        raise DataError(f"{_named(picture)}: not an image that can be read: {in_short(error)}") from error
 
 
 def _named(picture: Picture) -> str:

@@ -30,6 +30,7 @@ def test_a_linear_head_is_linear(generator: torch.Generator) -> None:
     torch.testing.assert_close(Head(weight, bias)(z), z @ weight.T + bias)
 
 
+@pytest.mark.fault(4, 21)
 def test_heads_round_trip_with_hostile_names(tmp_path: Path, generator: torch.Generator) -> None:
     heads = {
         "spam": Head(torch.randn(2, 5, generator=generator), scale=12.5),

@@ -26,6 +26,7 @@ def same(file: Path, expected: dict[str, torch.Tensor]) -> bool:
     return found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     "content",
     [
@@ -94,6 +95,7 @@ class Calling:
         return self.function, self.args
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize(
     "attack",
     [
@@ -188,6 +190,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert not (tmp_path / "new.safetensors").exists()
 
 
+@pytest.mark.fault(9)
 def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * 50_000_000)
@@ -195,6 +198,15 @@ def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
         convert(tmp_path / "bomb.pt", tmp_path / "new.safetensors")
 
 
+@pytest.mark.fault(9)
+def test_limits_hold_what_declares_little_and_becomes_much(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(1 << 36)}, tmp_path / "old.pt")  # one number, seen 2³⁶ times
+    with pytest.raises(CorruptCheckpoint, match=r"old\.pt cannot be read: .*(memory|File too large|No space left)"):
+        convert(tmp_path / "old.pt", tmp_path / "new.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["old.pt"]
+
+
+@pytest.mark.fault(7, 8)
 def test_the_confined_process_opens_nothing_else(tmp_path: Path) -> None:
     """Even code that did run there could neither write nor read elsewhere, nor start a process."""
     program = f"""

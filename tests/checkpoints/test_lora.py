@@ -104,6 +104,7 @@ def test_a_spoilt_configuration_is_refused(bert: Path, tmp_path: Path, text: str
         open_expert(open_checkpoint(bert), tmp_path / "adapter")
 
 
+@pytest.mark.fault(19)
 def test_an_adapter_of_another_base_is_refused(bert: Path, tmp_path: Path) -> None:
     make_adapter(bert, tmp_path / "adapter")
     smaller = tmp_path / "base"
@@ -251,6 +252,7 @@ def test_a_factor_without_its_other_half_and_a_convolution_are_refused(bert: Pat
         open_expert(open_checkpoint(bert), adapter)
 
 
+@pytest.mark.fault(7)
 def test_a_pickled_adapter_is_refused(bert: Path, adapter: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(UnsupportedFormat, match=r"holds only pickles \(adapter_model\.bin\); loading one runs code"):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from suture.checkpoints import TensorSpec, open_checkpoint, sha256_of
+from suture.checkpoints.converting import pickles_of
 from suture.errors import CheckpointError, CheckpointNotFound, CorruptCheckpoint, UnsafePath, UnsupportedFormat
 
 TENSORS = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(2.0), "ids": torch.arange(3), "half": torch.ones(2).bfloat16()}
@@ -61,22 +63,47 @@ def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
     assert torch.equal(open_checkpoint(tmp_path)["b.weight"], TENSORS["b.weight"])
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", "..", 3, "a\0b", "x" * 256, "\ud800"])
+LEAVING = [
+    "../outside.safetensors",
+    "/etc/passwd",
+    "sub/x.safetensors",
+    "..",
+    "",
+    r"\\server\share\x.safetensors",
+    "//server/share/x.safetensors",
+    r"..\outside.safetensors",
+    "C:x.safetensors",
+    "x\0.safetensors",
+    "x" * 256,
+    "\ud800",
+    3,
+    ["x.safetensors"],
+    None,
+]
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("name", LEAVING, ids=repr)
 def test_an_index_that_leaves_its_folder_is_refused(tmp_path: Path, name: object) -> None:
     save_file(TENSORS, tmp_path / "outside.safetensors")
     folder = write_shards(tmp_path / "model", {"a": name})  # type: ignore[dict-item]
-    with pytest.raises(UnsafePath, match="not a plain file name"):
+    with pytest.raises(UnsafePath, match=r"index\.json names the shard .*, which is not a plain file name in .*model"):
         open_checkpoint(folder)
+    (folder / "model.safetensors.index.json").rename(folder / "pytorch_model.bin.index.json")
+    with pytest.raises(UnsafePath, match=r"index\.json names the shard .*, which is not a plain file name in .*model"):
+        pickles_of(folder)
 
 
+@pytest.mark.fault(5)
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     save_file({"a": TENSORS["a"]}, tmp_path / "outside.safetensors")
     folder = write_shards(tmp_path / "model", {"a": "link.safetensors"})
     (folder / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
-    with pytest.raises(UnsafePath):
+    with pytest.raises(UnsafePath, match=r"names the shard 'link\.safetensors', which is not a plain file name in .*model"):
         open_checkpoint(folder)
 
 
+@pytest.mark.fault(6)
 def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> None:
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
     whole = {"b.weight": first, "a": first, "ids": second, "half": second}
@@ -93,6 +120,7 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> N
         open_checkpoint(write_shards(tmp_path / "stray", {name: file for name, file in whole.items() if name != "half"}))
 
 
+@pytest.mark.fault(3)
 def test_one_name_in_two_shards_is_refused(tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "model")
     save_file({"ids": TENSORS["ids"], "half": TENSORS["half"], "a": TENSORS["a"]}, folder / "model-00002-of-00002.safetensors")
@@ -100,6 +128,74 @@ def test_one_name_in_two_shards_is_refused(tmp_path: Path) -> None:
         open_checkpoint(folder)
 
 
+def with_header(file: Path, header: str, data: bytes = bytes(8)) -> Path:
+    file.write_bytes(len(header).to_bytes(8, "little") + header.encode() + data)
+    return file
+
+
+def entry(start: int, end: int) -> str:
+    return f'{{"dtype":"F32","shape":[{(end - start) // 4}],"data_offsets":[{start},{end}]}}'
+
+
+@pytest.mark.fault(3)
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    for content in (f'{{"a":{entry(0, 8)},"a":{entry(0, 8)}}}', f'{{"a":{entry(0, 8)},"\\u0061":{entry(0, 8)}}}'):
+        with pytest.raises(
+            CorruptCheckpoint, match=r"a\.safetensors is not a whole safetensors file: ValueError: the name 'a' stands twice"
+        ):
+            open_checkpoint(with_header(tmp_path / "a.safetensors", content))
+    file = with_header(tmp_path / "b.safetensors", f'{{"__metadata__":{{"x":"1","x":"2"}},"a":{entry(0, 8)}}}')
+    with pytest.raises(CorruptCheckpoint, match="the name 'x' stands twice"):
+        open_checkpoint(file)
+    folder = write_shards(tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}')
+    with pytest.raises(CorruptCheckpoint, match=r"index\.json is not an index with a weight_map: ValueError: the name 'a' stands twice"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x07",
+        b"\xff" * 8,
+        (10**8 + 1).to_bytes(8, "little") + b"{",
+        (2).to_bytes(8, "little") + b"[]",
+        (4).to_bytes(8, "little") + b"{}",
+    ],
+)
+def test_headers_that_are_none_are_refused_in_little_memory(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors is not a whole safetensors file: "):
+            open_checkpoint(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(
+    "header",
+    [
+        f'{{"a":{entry(0, 4)},"b":{entry(0, 8)}}}',  # they overlap
+        f'{{"a":{entry(0, 4)}}}',  # bytes of none
+        f'{{"a":{entry(4, 8)}}}',  # a hole
+        f'{{"a":{entry(0, 12)}}}',  # more than there is
+        f'{{"a":{entry(8, 0)}}}',
+        '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"what","shape":[2],"data_offsets":[0,8]}}',
+    ],
+)
+def test_entries_that_are_not_those_of_the_data_are_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors is not a whole safetensors file: "):
+        open_checkpoint(with_header(tmp_path / "model.safetensors", header))
+
+
+@pytest.mark.fault(7)
 def test_pickles_are_refused_and_never_opened(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -121,6 +217,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
+@pytest.mark.fault(1)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 200), value=st.integers(0, 255), cut=st.integers(0, 400))
 def test_spoilt_headers_raise_our_errors_or_read(tmp_path: Path, place: int, value: int, cut: int) -> None:

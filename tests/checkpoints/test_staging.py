@@ -48,6 +48,7 @@ def test_a_folder_appears_with_a_manifest_of_its_files(tmp_path: Path) -> None:
     assert manifest.settings == {"a": 1}
 
 
+@pytest.mark.fault(26)
 def test_an_error_leaves_what_stood_there(tmp_path: Path) -> None:
     with staged_folder(tmp_path / "out", Manifest()) as stage:
         (stage / "old").write_text("old")
@@ -102,6 +103,7 @@ def test_what_came_into_being_meanwhile_is_kept(tmp_path: Path, replace: bool, f
     assert listing(out) == (["theirs"] if full else [])
 
 
+@pytest.mark.fault(27)
 def test_what_came_into_being_at_the_last_moment_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, rename = tmp_path / "out", Path.rename
 
@@ -117,6 +119,7 @@ def test_what_came_into_being_at_the_last_moment_is_kept(tmp_path: Path, monkeyp
     assert listing(tmp_path) == ["out"]
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_a_swap_that_fails_puts_the_old_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     out, rename = tmp_path / "out", Path.rename
@@ -135,6 +138,7 @@ def test_a_swap_that_fails_puts_the_old_back(tmp_path: Path, monkeypatch: pytest
     assert listing(out) == ["manifest.json", "old"]
 
 
+@pytest.mark.fault(25)
 def test_the_old_is_never_lost_even_if_it_cannot_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, rename = tmp_path / "out", Path.rename
     write_folder(out)
@@ -188,6 +192,7 @@ def test_faults_of_the_block_are_its_own(tmp_path: Path) -> None:
         assert listing(tmp_path) == []
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_no_room_and_no_leave_to_write_in_the_stage_are_the_outputs(tmp_path: Path, code: int) -> None:
     out = tmp_path / "out"
@@ -200,6 +205,7 @@ def test_no_room_and_no_leave_to_write_in_the_stage_are_the_outputs(tmp_path: Pa
     assert listing(tmp_path) == []
 
 
+@pytest.mark.fault(26)
 def test_a_full_disk_names_the_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*out: No space left"), staged_folder(tmp_path / "out", Manifest()):
         os.write(os.open("/dev/full", os.O_WRONLY), b"x")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from suture.checkpoints import Manifest, staged_folder
 from suture.cli import main
 from suture.errors import SutureWarning
 from suture.experiment import template_file
@@ -63,8 +65,15 @@ def test_a_recipe_of_ones_own_runs_to_its_tables(recipe_file: Path, tmp_path: Pa
     assert {"surgery/weight_averaging-seed1.safetensors", "merged/task_arithmetic/model.safetensors"} <= written
 
 
-def test_the_same_recipe_gives_the_same_bytes(recipe_file: Path, tmp_path: Path) -> None:
+@pytest.mark.fault(30)
+def test_the_same_recipe_gives_the_same_bytes(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
     suture("run", recipe_file, "-o", tmp_path / "a")
+    content = yaml.safe_load(recipe_file.read_text())
+    content["tasks"] = [dict(reversed(task.items())) for task in content["tasks"]]
+    recipe_file.write_text(yaml.safe_dump(dict(reversed(content.items())), sort_keys=False))
+    monkeypatch.setenv("PYTHONHASHSEED", "2")
+    monkeypatch.setenv("SUTURE_CACHE", str(tmp_path / "cache"))  # nothing of the first is known
     suture("run", recipe_file, "-o", tmp_path / "b")
     first, second = (json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in "ab")
     nested = {name for name in first if name.endswith("manifest.json")}
@@ -92,6 +101,7 @@ def test_stages_one_by_one(recipe_file: Path, bert: Path, experts: dict[str, Pat
     assert "--budget: 'budget'" in suture("operate", recipe_file, "-o", tmp_path / "other", "--budget", "much", fails=2).stderr
 
 
+@pytest.mark.fault(13)
 def test_mixed_precisions_need_a_dtype(
     bert: Path, experts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +178,7 @@ def test_the_template_can_be_printed() -> None:
     assert "`suture recipe` prints one" in " ".join(suture("run", "--help").stdout.replace("│", " ").split())
 
 
+@pytest.mark.fault(4)
 def test_names_with_markup_do_not_break_tables(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = yaml.safe_load(recipe_file.read_text())
     content["tasks"][0]["name"] = "[/x]"
@@ -210,11 +221,92 @@ def test_our_errors_keep_their_code_with_debug(tmp_path: Path, capsys: pytest.Ca
     assert "error: " in said.splitlines()[-1]
 
 
+@pytest.mark.fault(29)
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("suture.experiment.read_recipe", failing(KeyboardInterrupt()))
     assert refused(capsys, "bias", "r.yaml") == (130, "")
     monkeypatch.setattr("suture.cli.entry.app", failing(KeyboardInterrupt()))
     assert refused(capsys, "bias", "r.yaml") == (130, "")
+
+
+STOPPING = """
+import sys, time
+from pathlib import Path
+from suture.checkpoints import Manifest, staged_folder
+import suture.experiment
+def read_recipe(file, **_):
+    with staged_folder(Path(sys.argv[-1]), Manifest(), replace=True) as stage:
+        (stage / "half").write_text("half")
+        print("ready", flush=True)
+        time.sleep(60)
+suture.experiment.read_recipe = read_recipe
+from suture.cli import main
+main()
+"""
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_told_to_stop_leaves_nothing_half_done(tmp_path: Path, told: signal.Signals, code: int) -> None:
+    with staged_folder(tmp_path / "out", Manifest()) as stage:
+        (stage / "old").write_text("old")
+    arguments = [sys.executable, "-c", STOPPING, "run", "recipe.yaml", "-o", str(tmp_path / "out")]
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(told)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (code, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "old"]
+
+
+@pytest.mark.fault(10)
+def test_verify_names_what_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    with staged_folder(out, Manifest()) as stage:
+        (stage / "[b]file").write_text("whole")
+    (out / "notes").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    assert capsys.readouterr().out == f"{out}: 2 files as written; unverified, as nothing tells how they were written: notes\n"
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(out), "--strict"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 3
+    assert f"error: unverified, at least in part: {out}; --strict takes only what has a digest" in capsys.readouterr().err
+    (out / "[b]file").write_text("Whole")
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 3
+    assert f"error: {out / '[b]file'} is not as it was written: its sha256 is " in capsys.readouterr().err
+    code, said = refused(capsys, "verify", tmp_path / "nowhere")
+    assert (code, "nowhere: no such file or folder" in said) == (3, True)
+
+
+@pytest.mark.fault(24)
+def test_strict_refuses_to_evaluate_what_was_learnt_from(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(recipe_file, calibration={"mode": "transductive"})
+    for command in (
+        ["run", recipe_file, "-o", tmp_path / "out"],
+        ["build", recipe_file, "-o", tmp_path / "out"],
+        ["operate", recipe_file, "-o", tmp_path / "out"],
+        ["merge", "ada_merging", "--recipe", recipe_file, "-o", tmp_path / "out"],
+        ["evaluate", recipe_file],
+        ["bias", recipe_file],
+    ):
+        code, said = refused(capsys, *command, "--strict")
+        assert code == 2
+        assert "'calibration.mode' is transductive, so what is learnt from is what is evaluated, which --strict refuses; set it" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_warnings_of_ours_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,6 +337,7 @@ def test_the_demo_recipe_can_be_printed() -> None:
     assert yaml.safe_load(suture("demo", "--show-recipe").stdout)["suite"] == "nlp8"
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
@@ -271,6 +364,7 @@ def test_a_wrong_recipe_gets_one_clear_line(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.fault(11, 12, 14)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -305,6 +399,7 @@ def test_outputs_are_not_overwritten(bert: Path, experts: dict[str, Path], tmp_p
     assert "was not written by Suture" in suture(*arguments, "--replace", fails=5).stderr
 
 
+@pytest.mark.fault(20)
 def test_options_that_make_no_sense(bert: Path, experts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--base", bert, "--out", tmp_path / "out", *experts.values()]
     for command, message in (

@@ -107,6 +107,7 @@ def chain() -> list[Noted]:
     return [first, *(Noted(f"step {i}", [first], seconds=0.2) for i in range(6))]
 
 
+@pytest.mark.fault(25, 28)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path, jobs: int) -> None:
     program, store = tmp_path / "program.py", tmp_path / "store"

@@ -96,6 +96,7 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.fault(29)
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_stops_what_runs(tmp_path: Path, jobs: int) -> None:

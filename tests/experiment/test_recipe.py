@@ -61,6 +61,7 @@ def test_the_template_names_what_there_is() -> None:
     assert recipe.base == template_file().parent / "bert-base"
 
 
+@pytest.mark.fault(20, 21)
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,5 +1,6 @@
 """A whole experiment in one process: what it measures is what the parts measure."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from suture.errors import CheckpointNotFound, DataError, IncompatibleExperts, In
 from suture.evaluation import Model, Record, Results
 from suture.experiment import measure_only, operate_only, read_recipe, run
 from suture.representation import encode, representation_bias
+from suture.surgery import read_origin
 from suture.types import Progress
 
 
@@ -85,6 +87,7 @@ def test_figures_are_pictures(outcome: tuple[Path, Results]) -> None:
         assert "<svg" in (outcome[0] / "figures" / f"{name}.svg").read_text()[:1000]
 
 
+@pytest.mark.fault(24)
 def test_transductive_is_labelled_so(recipe_file: Path, tmp_path: Path) -> None:
     recipe = read_recipe(edit(recipe_file, calibration={"mode": "transductive"}, merges=["weight_averaging"], seeds=[0]))
     results = run(recipe, tmp_path / "out").results
@@ -93,6 +96,7 @@ def test_transductive_is_labelled_so(recipe_file: Path, tmp_path: Path) -> None:
     assert "transductive" in (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.fault(24)
 def test_calibration_that_stands_in_the_test_set_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     (data / "pets-calibration.jsonl").write_text((data / "pets-test.jsonl").read_text())
     with pytest.raises(DataError, match=r"'pets': 30 samples of .* set calibration.mode to transductive"):
@@ -183,6 +187,7 @@ def test_a_merged_folder_is_never_taken_for_a_baseline(outcome: tuple[Path, Resu
     assert merged.value == only(outcome[1], merge="task_arithmetic", surgery="none", task="pets", metric="bias_l1").value
 
 
+@pytest.mark.fault(19, 24)
 def test_surgery_is_labelled_by_its_own_file(outcome: tuple[Path, Results], recipe_file: Path) -> None:
     other = read_recipe(edit(recipe_file, seeds=[7], calibration={"mode": "transductive"}, surgery={"rank": 2}))
     merged, surgery = outcome[0] / "merged" / "weight_averaging", outcome[0] / "surgery" / "weight_averaging-seed1.safetensors"
@@ -190,6 +195,10 @@ def test_surgery_is_labelled_by_its_own_file(outcome: tuple[Path, Results], reci
     assert (row.model[1:], row.seed) == (("surgery", 4, "held-out", 24), 1)
     with pytest.raises(DataError, match="was fitted on other weights"):
         measure_only(other, outcome[0] / "merged" / "task_arithmetic", surgery)
+    learnt = dataclasses.replace(origin, calibration="transductive") if (origin := read_origin(surgery)) else None
+    suture.save_surgery(outcome[0] / "learnt.safetensors", suture.load_surgery(surgery), learnt)
+    with pytest.raises(DataError, match=r"learnt\.safetensors was fitted on the test inputs \(transductive\), which --strict refuses"):
+        measure_only(other, merged, outcome[0] / "learnt.safetensors", strict=True)
     suture.save_surgery(surgery, suture.load_surgery(surgery))
     with pytest.raises(DataError, match="does not say how it was fitted"):
         measure_only(other, merged, surgery)
@@ -199,6 +208,7 @@ def forbidden(*_: object) -> None:
     raise AssertionError("encoded or merged too early")
 
 
+@pytest.mark.fault(20)
 def test_what_is_not_there_is_told_before_work_begins(
     recipe_file: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +235,7 @@ def test_an_output_that_holds_an_input_is_refused(recipe_file: Path, experts: di
             run(recipe, out, replace=True)
 
 
+@pytest.mark.fault(23)
 def test_too_few_samples_are_told_before_merging(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("suture.experiment.pipeline.merge_to_folder", forbidden)
     recipe = read_recipe(edit(recipe_file, calibration={"samples": 41}))

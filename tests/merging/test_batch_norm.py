@@ -36,6 +36,7 @@ def opened(folders: list[Path]) -> tuple[Checkpoint, list[Checkpoint]]:
     return base, experts
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("method", [TaskArithmetic(scale=2.0), Ties(), Dare(), TsvM()])
 def test_the_policy_decides_and_not_the_method(folders: list[Path], method: MergingMethod) -> None:
     base, experts = opened(folders)
@@ -50,6 +51,7 @@ def test_the_policy_decides_and_not_the_method(folders: list[Path], method: Merg
     assert any(not torch.equal(merged[name], base[name]) for name in others)
 
 
+@pytest.mark.fault(16)
 def test_how_many_batches_were_seen_is_the_bases(folders: list[Path]) -> None:
     file = folders[1] / "model.safetensors"
     tensors = load_file(file)
@@ -59,6 +61,7 @@ def test_how_many_batches_were_seen_is_the_bases(folders: list[Path]) -> None:
     assert torch.equal(dict(merge_tensors(TaskArithmetic(), base, experts))[name], base[name])
 
 
+@pytest.mark.fault(17)
 def test_a_negative_variance_is_refused(folders: list[Path]) -> None:
     file = folders[1] / "model.safetensors"
     tensors = load_file(file)
@@ -97,6 +100,7 @@ def test_coefficients_are_learnt_under_the_statistics_of_the_merge(folders: list
     assert any(not torch.equal(found[0][name], found[1][name]) for name in learnt)
 
 
+@pytest.mark.fault(17)
 def test_recalibrated_norms_send_out_what_they_were_trained_to(folders: list[Path], calibration: TaskCalibration, tmp_path: Path) -> None:
     base, experts = opened(folders)
     merge_to_folder(TaskArithmetic(), base, experts, tmp_path / "out", calibration=calibration, batch_norm="recalibrate")
@@ -122,6 +126,7 @@ def drift_of_norms(backbone: ImageBackbone, calibration: TaskCalibration) -> flo
     return float(torch.stack(found).max())
 
 
+@pytest.mark.fault(17)
 def test_recalibrating_needs_inputs(folders: list[Path], tmp_path: Path) -> None:
     base, experts = opened(folders)
     with pytest.raises(UsageError, match="batch_norm: recalibrate measures statistics on unlabelled inputs"):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.network import Network
 from suture.checkpoints import open_checkpoint, read_manifest
-from suture.errors import IncompatibleExperts, NonFiniteTensor, OutputError, UsageError
+from suture.errors import IncompatibleExperts, NonFiniteTensor, OutputError, SutureWarning, UsageError
 from suture.merging import AdaMerging, MergingMethod, TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
 from suture.types import Progress
 
@@ -66,6 +66,7 @@ def test_no_experts(bert: Path) -> None:
         list(merge_tensors(TaskArithmetic(), open_checkpoint(bert), []))
 
 
+@pytest.mark.fault(11)
 def test_the_whole_difference_is_named(bert: Path, make_expert: Callable[..., Path], tmp_path: Path) -> None:
     expert = make_expert("odd", 1)
     tensors = load_file(expert / "model.safetensors")
@@ -76,6 +77,7 @@ def test_the_whole_difference_is_named(bert: Path, make_expert: Callable[..., Pa
     assert "and 9 more" in str(caught.value)
 
 
+@pytest.mark.fault(13)
 def test_another_dtype_is_a_difference(bert: Path, make_expert: Callable[..., Path]) -> None:
     expert = make_expert("half", 1)
     tensors = load_file(expert / "model.safetensors")
@@ -84,6 +86,7 @@ def test_another_dtype_is_a_difference(bert: Path, make_expert: Callable[..., Pa
         list(merge_tensors(TaskArithmetic(), open_checkpoint(bert), [open_checkpoint(expert)]))
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_mixed_dtypes_merge_into_the_dtype_that_is_asked_for(
     bert: Path, make_expert: Callable[..., Path], tmp_path: Path, dtype: torch.dtype
@@ -108,14 +111,16 @@ def test_a_buffer_that_an_expert_lacks_is_the_bases(tmp_path: Path) -> None:
     assert merged["w"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.fault(16)
 def test_buffers_that_differ_are_refused(tmp_path: Path) -> None:
     for name, ids in (("base", [0, 1]), ("expert", [0, 2])):
-        save_file({"w": torch.ones(2), "ids": torch.tensor(ids)}, tmp_path / f"{name}.safetensors")
+        save_file({"w": torch.ones(2) * ids[1], "ids": torch.tensor(ids)}, tmp_path / f"{name}.safetensors")
     base, expert = (open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("base", "expert"))
     with pytest.raises(IncompatibleExperts, match="'ids' differs from the base"):
         list(merge_tensors(TaskArithmetic(), base, [expert]))
 
 
+@pytest.mark.fault(14, 15)
 def test_not_finite_in_overflow_out(tmp_path: Path) -> None:
     for name, value in (("base", 0.0), ("nan", torch.nan), ("inf", -torch.inf), ("big", 3e4)):
         save_file({"w": torch.tensor([[1.0, value]]).half()}, tmp_path / f"{name}.safetensors")
@@ -132,6 +137,57 @@ def test_the_manifest_is_json_with_digests(bert: Path, experts: dict[str, Path],
     content = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert content["writer"] == "suture"
     assert all(len(digest) == 64 for digest in content["files"].values())
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("value", [3e38, 1e6])
+def test_what_overflows_is_refused_before_anything_is_at_the_output(tmp_path: Path, value: float) -> None:
+    for name, factor in (("base", 0.0), ("expert", 1.0)):
+        save_file({"w": factor * torch.tensor([[1.0, value]])}, tmp_path / f"{name}.safetensors")
+    base, expert = (open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("base", "expert"))
+    with pytest.raises(NonFiniteTensor, match=r"'w'.*more than (torch\.)?float16 can hold"):
+        merge_to_folder(TaskArithmetic(scale=0.5), base, [expert], tmp_path / "out", dtype=torch.float16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base.safetensors", "expert.safetensors"]
+
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07../../\N{RIGHT-TO-LEFT OVERRIDE}/etc/passwd\0"
+
+
+@pytest.mark.fault(4)
+def test_hostile_names_of_tensors_are_names_and_nothing_else(tmp_path: Path) -> None:
+    for name, value in (("base", 0.0), ("expert", 1.0)):
+        save_file({HOSTILE: torch.full((2,), value)}, tmp_path / f"{name}.safetensors")
+    save_file({f"{HOSTILE}x": torch.ones(2)}, tmp_path / "odd.safetensors")
+    base, expert, odd = (open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("base", "expert", "odd"))
+    merge_to_folder(TaskArithmetic(scale=1.0), base, [expert], tmp_path / "out")
+    assert load_file(tmp_path / "out" / "model.safetensors")[HOSTILE].tolist() == [1.0, 1.0]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "model.safetensors"]
+    with pytest.raises(IncompatibleExperts) as caught:
+        list(merge_tensors(TaskArithmetic(), base, [odd]))
+    assert r"missing tensor '\x1b[2J\x1b]0;owned\x07../../\u202e/etc/passwd\x00'" in str(caught.value)
+
+
+@pytest.mark.fault(19)
+def test_an_expert_of_another_base_is_refused_where_its_manifest_tells(
+    bert: Path, make_expert: Callable[..., Path], experts: dict[str, Path], tmp_path: Path
+) -> None:
+    base, other = open_checkpoint(bert), open_checkpoint(make_expert("other", 7))
+    sources = [open_checkpoint(path) for path in experts.values()]
+    merged = open_checkpoint(merge_to_folder(TaskArithmetic(), other, sources, tmp_path / "merged"))
+    with pytest.raises(
+        IncompatibleExperts, match=r"merged is not an expert of .*: its manifest says that it was made of another base \(fing"
+    ):
+        list(merge_tensors(TaskArithmetic(), base, [merged]))
+    assert list(merge_tensors(TaskArithmetic(), other, [merged]))
+
+
+@pytest.mark.fault(19)
+def test_an_expert_that_is_the_base_is_told(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    base, expert = open_checkpoint(bert), open_checkpoint(experts["pets"])
+    save_file(load_file(bert / "model.safetensors"), tmp_path / "copy.safetensors")  # another header, the same weights
+    with pytest.warns(SutureWarning, match=r"copy\.safetensors is the base .* again: its task vector is zero") as told:
+        list(merge_tensors(TaskArithmetic(), base, [expert, open_checkpoint(tmp_path / "copy.safetensors")]))
+    assert len(told) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_told(

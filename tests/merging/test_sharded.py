@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -92,6 +93,7 @@ def test_another_precision(sharded: Checkpoint, experts: dict[str, Path], tmp_pa
     both(TaskArithmetic(), sharded, sources, tmp_path, engine=LocalEngine(), dtype=torch.bfloat16)
 
 
+@pytest.mark.fault(28)
 def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
     sources = [open_checkpoint(path) for path in experts.values()]
     store = tmp_path / ".split.shards"
@@ -103,6 +105,30 @@ def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts:
     assert summary.ran == (steps[2].key,)
     assert before.items() <= {file: file.stat().st_mtime_ns for file in store.rglob("*.safetensors")}.items()
     both(Ties(), sharded, sources, tmp_path, engine=LocalEngine())
+
+
+@pytest.mark.fault(28)
+def test_only_steps_of_the_same_inputs_settings_and_version_are_taken_up(
+    sharded: Checkpoint, experts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys(*names: str, method: MergingMethod | None = None, dtype: torch.dtype | None = None) -> set[str]:
+        sources = tuple(open_checkpoint(experts[name]) for name in names)
+        steps = shard_steps(Merge(method or Ties(), sharded, sources, dtype))
+        return {step.key for step in steps} | {need.key for step in steps for need in step.needs}
+
+    first = keys("pets", "numbers")
+    assert first == keys("pets", "numbers")
+    others = [keys("pets", "colours"), keys("numbers", "pets"), keys("pets", "numbers", method=Ties(density=0.3))]
+    others.append(keys("pets", "numbers", dtype=torch.bfloat16))
+    file = experts["pets"] / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    tensors["pooler.dense.bias"][0] += 1
+    file.unlink()  # the mapping holds the old file
+    save_file(tensors, file, metadata={"format": "pt"})
+    others.append(keys("pets", "numbers"))
+    monkeypatch.setattr("suture.merging.sharded.Manifest", lambda: SimpleNamespace(version="another"))
+    others.append(keys("pets", "numbers"))
+    assert all(not first & other for other in others)
 
 
 def test_what_is_refused_leaves_no_output(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:

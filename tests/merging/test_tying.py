@@ -34,6 +34,7 @@ def save(folder: Path, seed: int, *, tied: bool = True, config: dict[str, object
     return open_checkpoint(folder)
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("method", [TaskArithmetic(), Ties(), Dare(drop=0.5), TsvM()])
 def test_what_is_tied_is_tied_again(tmp_path: Path, method: MergingMethod) -> None:
     base, experts = save(tmp_path / "base", 0), [save(tmp_path / f"e{seed}", seed) for seed in (1, 2)]
@@ -50,6 +51,7 @@ def test_one_name_stands_for_both_and_constants_are_not_tied(tmp_path: Path) -> 
     assert set(tied_names(base, [expert], frozenset({EMBED})).values()) == {EMBED}
 
 
+@pytest.mark.fault(18)
 def test_ties_that_disagree_are_refused(tmp_path: Path) -> None:
     base, expert = save(tmp_path / "base", 0), save(tmp_path / "apart", 1, tied=False)
     with pytest.raises(

@@ -104,6 +104,7 @@ def rewrite(folder: Path, name: str, text: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.fault(10, 19)
 def test_what_does_not_belong_together_is_refused(make_model: Callable[..., MultiTaskModel], tmp_path: Path, bert: Path) -> None:
     folder = tmp_path / "model"
     make_model().save_pretrained(folder)

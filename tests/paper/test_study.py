@@ -42,6 +42,7 @@ def keys(study: Study) -> list[str]:
     ]
 
 
+@pytest.mark.fault(28)
 def test_keys_depend_on_the_heads(studied: Callable[..., Study], recipe_file: Path, tmp_path: Path) -> None:
     heads, tasks = prepare(read_recipe(recipe_file)).heads, yaml.safe_load(recipe_file.read_text())["tasks"]
     found = []
@@ -52,6 +53,7 @@ def test_keys_depend_on_the_heads(studied: Callable[..., Study], recipe_file: Pa
     assert not set(found[0]) & set(found[1])
 
 
+@pytest.mark.fault(28)
 def test_keys_depend_on_what_a_merge_has_learnt_from(studied: Callable[..., Study]) -> None:
     few, many = (keys(studied(calibration={"samples": samples, "pool": 32})) for samples in (8, 16))
     assert few[:2] == many[:2]

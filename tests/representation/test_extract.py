@@ -57,6 +57,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(bert: Path, tmp_path: Pa
         assert len(encode_cached(TextBackbone.open(bert), ["red"], folder=tmp_path / "file")) == 1
 
 
+@pytest.mark.fault(23)
 def test_no_texts(bert: Path) -> None:
     with pytest.raises(DataError, match="no inputs"):
         encode(TextBackbone.open(bert), [])

@@ -33,6 +33,7 @@ def test_a_file_may_be_written_over_what_was_read_from_it(tmp_path: Path) -> Non
     assert torch.equal(read.final["a"].up, trained(0).final["a"].up)
 
 
+@pytest.mark.fault(4, 21)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_any_name_of_a_task_will_do(tmp_path: Path, depth: int) -> None:
     names = ("a\nb", "", "x", "x.down", "ü/blocks.1") + (("x.blocks.0",) if depth == 0 else ())
@@ -46,6 +47,17 @@ def test_any_name_of_a_task_will_do(tmp_path: Path, depth: int) -> None:
             assert torch.equal(one.down, other.down)
 
 
+@pytest.mark.fault(4, 21)
+def test_names_that_only_some_normalisation_would_take_for_one_stay_two(tmp_path: Path) -> None:
+    names = ["é", "e\u0301", "E\u0301", "ﬁ", "fi", " fi", "a/b", "a\\b"]
+    corrections = {name: Correction(torch.full((1, 2), float(place)), torch.ones(2, 1)) for place, name in enumerate(names)}
+    save_surgery(tmp_path / "surgery.safetensors", Surgery(corrections))
+    loaded = load_surgery(tmp_path / "surgery.safetensors")
+    assert list(loaded.tasks) == names
+    assert [loaded.final[name].down[0, 0].item() for name in names] == list(map(float, range(len(names))))
+
+
+@pytest.mark.fault(21)
 def test_names_that_would_be_mistaken_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="as a block of another"):
         save_surgery(tmp_path / "s.safetensors", trained(0, ("x", "x.blocks.0"), depth=1))

@@ -230,6 +230,7 @@ def held_rows(task: str, size: int, schedule: Schedule, seed: int) -> Tensor:
     return split_held_out(size, schedule, generator_for(seed, task, "held-out"))[1]
 
 
+@pytest.mark.fault(22)
 def test_the_module_is_the_best_one_on_the_held_out_samples() -> None:
     sets = noisy({"a": 48, "b": 64}, 2.0)
     schedule = Schedule(rank=8, iterations=150, learning_rate=1e-2, held_out=0.25, look_every=2, patience=150)
@@ -256,6 +257,7 @@ def test_held_out_samples_are_never_trained_on() -> None:
         assert torch.equal(before.seen[iteration].final["a"].up, after.seen[iteration].final["a"].up)
 
 
+@pytest.mark.fault(22)
 def test_what_gains_nothing_held_out_is_left_alone_and_stops_by_itself() -> None:
     sets, schedule = pairs(1, {"a": 40, "b": 40}), Schedule(rank=4, iterations=100, held_out=0.5, patience=20, learning_rate=1e-2)
     merged, expert = (z.clone() for z in sets["a"])
@@ -318,6 +320,7 @@ def test_what_comes_later_in_a_stream_changes_nothing_before() -> None:
             torch.testing.assert_close(shorter.final[task].up, looks.seen[samples].final[task].up)
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
@@ -340,6 +343,7 @@ def test_threads_are_given_back_after_an_error() -> None:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.fault(22)
 def test_a_module_that_diverges_is_the_identity_and_says_so() -> None:
     sets = pairs(0, {"a": 20, "b": 20})
     with pytest.warns(SutureWarning, match="nothing is done for: a, b"):

@@ -60,6 +60,7 @@ def kill(state: Path, schedule: Schedule = SCHEDULE, calls: int = 20) -> None:
     assert [file.name for file in state.parent.iterdir()] == [state.name]
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize(
     "schedule",
     [
@@ -92,6 +93,7 @@ def test_a_file_changes_nothing(state: Path) -> None:
     assert_equal(fit_surgery(sets(), SCHEDULE, 1, resume=state), fit_surgery(sets(), SCHEDULE, 1))
 
 
+@pytest.mark.fault(28)
 def test_another_fit_is_neither_continued_nor_written_over(state: Path) -> None:
     kill(state)
     before = state.read_bytes()
@@ -104,9 +106,17 @@ def test_another_fit_is_neither_continued_nor_written_over(state: Path) -> None:
         (sets(), replace(SCHEDULE, loss="l2"), 1),
         (sets(), replace(SCHEDULE, shift=True), 1),
     ):
-        with pytest.raises(OutputExists, match="of other samples, schedule or seed"):
+        with pytest.raises(OutputExists, match="of other samples, schedule, seed or version of Suture"):
             fit_surgery(other, schedule, seed, resume=state)
     assert state.read_bytes() == before
+
+
+@pytest.mark.fault(28)
+def test_a_state_of_another_version_is_not_continued(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(state)
+    monkeypatch.setattr("suture.surgery.resuming.version", lambda _: "another")
+    with pytest.raises(OutputExists, match="is not the state of this fit, of other samples, schedule, seed or version of Suture"):
+        fit_surgery(sets(), SCHEDULE, 1, resume=state)
 
 
 def test_a_file_of_something_else_is_not_written_over(tmp_path: Path) -> None:

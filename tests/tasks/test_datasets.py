@@ -56,7 +56,7 @@ def test_images_of_a_saved_data_set_are_opened_when_looked_at(tmp_path: Path) ->
     assert all(isinstance(each, StoredPicture) for each in split.inputs)
     for found, picture in zip(split.inputs, pictures(4), strict=True):
         assert opened_image(found).tobytes() == picture.tobytes()  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"saved \(dev\) cannot be read: 'dev'"):
+    with pytest.raises(DataError, match=r"saved \(dev\) cannot be read: KeyError: 'dev'"):
         read_dataset(DataSet(str(tmp_path / "saved"), "dev"), None, image="image")
 
 

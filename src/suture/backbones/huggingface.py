@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from suture.backbones.backbone import Backbone
 from suture.backbones.families import CLIPS, FAMILIES, Family, Pooling, block_names, family_of, pooled, unknown_family
 from suture.checkpoints import AlignedExpert, open_checkpoint, sha256_of
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError, in_short
 
 COMPANION = re.compile(r"^config\.json$|token|vocab|merges|\.model$|sentencepiece|processor_config\.json$")
 """Files beside the weights that decide what an input becomes: configuration, and everything a tokenizer or image processor reads."""
@@ -168,7 +168,7 @@ def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
     try:
         return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **settings)
     except Exception as error:  # of the library, and of those it reads with: one of them raises plain exceptions
-        raise CorruptCheckpoint(f"{folder}: {kind.__name__} cannot be made from this folder: {error}") from error
+        raise CorruptCheckpoint(f"{folder}: {kind.__name__} cannot be made from this folder: {in_short(error)}") from error
 
 
 @cache

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from suture.backbones.networks import Network
 from suture.checkpoints import OPEN_CLIP, sha256_of
-from suture.errors import CorruptCheckpoint, UnsupportedFormat
+from suture.errors import CorruptCheckpoint, UnsupportedFormat, in_short
 
 
 def open_clip_network(folder: Path) -> Network:
@@ -63,7 +63,7 @@ def _faults(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise CorruptCheckpoint(f"{folder}: open_clip makes no network of its {OPEN_CLIP}: {error}") from error
+        raise CorruptCheckpoint(f"{folder}: open_clip makes no network of its {OPEN_CLIP}: {in_short(error)}") from error
     finally:
         logging.disable(told)
 

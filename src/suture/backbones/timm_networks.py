@@ -7,7 +7,7 @@ from typing import Any
 
 from suture.backbones.networks import Network
 from suture.checkpoints import sha256_of
-from suture.errors import CorruptCheckpoint, UnsupportedFormat
+from suture.errors import CorruptCheckpoint, UnsupportedFormat, in_short
 
 BLOCKS = r"(layers|stages)(\.|_)\d+\.blocks\.\d+|blocks\.\d+(\.\d+)?|layer\d\.\d+"
 """The names of blocks, of its networks of one list, and of stages."""
@@ -28,7 +28,7 @@ def timm_network(folder: Path) -> Network:
         settings = timm.data.resolve_data_config({}, model=model)
         transform = timm.data.create_transform(**settings, is_training=False)
     except Exception as error:
-        raise CorruptCheckpoint(f"{folder}: timm makes no network of its config.json: {error}") from error
+        raise CorruptCheckpoint(f"{folder}: timm makes no network of its config.json: {in_short(error)}") from error
     told = model.pretrained_cfg
     return Network(
         model,

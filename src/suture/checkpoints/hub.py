@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from suture.errors import CheckpointNotFound
+from suture.errors import CheckpointNotFound, in_short
 
 SCHEME = "hf:"
 FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*"]
@@ -42,4 +42,4 @@ def local_copy(path: Path, *, pickles: bool = False) -> Path:
     except LocalEntryNotFoundError as error:
         raise CheckpointNotFound(f"{told} is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)") from error
     except Exception as error:  # of the library, of what it fetches with, and of the system
-        raise CheckpointNotFound(f"{told} cannot be fetched: {' '.join(str(error).split())[:200]}") from error
+        raise CheckpointNotFound(f"{told} cannot be fetched: {in_short(error)}") from error

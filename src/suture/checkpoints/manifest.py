@@ -20,7 +20,7 @@ class Manifest(BaseModel):
 
     ``files`` maps each file's path in the folder to its sha256; ``inputs`` maps each input's path to its sha256 or, where reading
     everything once more would cost as much as the work itself, to its ``fingerprint:``, which proves nothing of most of its bytes.
-    ``digest`` is the sha256 of the manifest's own text with zeros in the digest's place; folders of Suture 0.1.0 have none.
+    ``digest`` is the sha256 of the manifest's own text with zeros in the digest's place; folders of earlier versions have none.
     """
 
     model_config = ConfigDict(extra="forbid")

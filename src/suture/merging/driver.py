@@ -12,7 +12,7 @@ from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, scr
 from suture.errors import NonFiniteTensor, UsageError
 from suture.merging.batch_norm import STATISTICS, BatchNorm, check_variances, merged_statistics, method_for
 from suture.merging.calibration import Calibration
-from suture.merging.matching import check_buffer, check_experts, check_finite
+from suture.merging.matching import check_buffer, check_experts, check_finite, warn_of_copies
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
 from suture.merging.streaming import Sources, Streamed, restore
 from suture.merging.tying import tied_names
@@ -45,6 +45,7 @@ def merge_tensors(
     if batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base):
         raise UsageError("batch_norm: recalibrate takes a whole merged network: use merge_to_folder")
     check_variances(base, experts)
+    warn_of_copies(base, experts)
     sources = Sources(base, experts, dtype)
     tied = tied_names(base, experts, frozenset() if calibration is None else calibration.parameters)
     with (

@@ -1,15 +1,18 @@
 """What must hold between a base and its experts before a single weight is merged."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from suture.checkpoints import TensorSpec, Weights
-from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
+from suture.checkpoints import TensorSpec, Weights, read_manifest
+from suture.errors import IncompatibleExperts, NonFiniteTensor, SutureWarning, UsageError
 
 LISTED = 8
+SAMPLE = 64
+"""How many elements of a tensor are looked at first."""
 COUNT = re.compile(r"(^|\.)num_batches_tracked$")
 
 
@@ -17,7 +20,8 @@ def check_experts(base: Weights, experts: Sequence[Weights], *, any_dtype: bool 
     """Raise :class:`IncompatibleExperts`, with the whole difference, unless all hold the same tensors as the base.
 
     Integer and boolean buffers that an expert lacks are the base's: libraries stop and start to save them. With ``any_dtype``
-    floating-point tensors may be of another precision. Raises :class:`UsageError` when there is no expert at all.
+    floating-point tensors may be of another precision. An output of Suture's that tells of another base is no expert of this one.
+    Raises :class:`UsageError` when there is no expert at all.
     """
     if not experts:
         raise UsageError("there is nothing to merge: give at least one expert")
@@ -26,6 +30,34 @@ def check_experts(base: Weights, experts: Sequence[Weights], *, any_dtype: bool 
             shown = "; ".join(differences[:LISTED])
             more = f"; … and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
             raise IncompatibleExperts(f"{expert.path} is not an expert of {base.path}: {shown}{more}")
+        if (told := _base_told(expert)) not in (None, f"fingerprint:{base.fingerprint}"):
+            raise IncompatibleExperts(
+                f"{expert.path} is not an expert of {base.path}: its manifest says that it was made of another base ({told:.24}…)"
+            )
+
+
+def warn_of_copies(base: Weights, experts: Sequence[Weights]) -> None:
+    """Warn with a :class:`SutureWarning` of experts that are the base itself: their task vectors are zero, and a path may be wrong."""
+    for expert in experts:
+        if _is_copy(base, expert):
+            warnings.warn(f"{expert.path} is the base {base.path} again: its task vector is zero", SutureWarning, stacklevel=3)
+
+
+def _is_copy(base: Weights, expert: Weights) -> bool:
+    names = [name for name, spec in base.specs.items() if spec.dtype.is_floating_point and spec == expert.specs[name]]
+    if len(names) < sum(spec.dtype.is_floating_point for spec in base.specs.values()):
+        return False
+    # A few elements tell nearly all experts from their base.
+    return bool(names) and all(
+        torch.equal(base[name].reshape(-1)[:part], expert[name].reshape(-1)[:part]) for part in (SAMPLE, None) for name in names
+    )
+
+
+def _base_told(expert: Weights) -> str | None:
+    """Return what the manifest of an output of ours tells of the base that it was merged from; None where there is none."""
+    manifest = read_manifest(expert.path if expert.path.is_dir() else expert.path.parent)
+    told = None if manifest is None else manifest.inputs.get(str(manifest.settings.get("base")))
+    return told if told is not None and told.startswith("fingerprint:") else None
 
 
 def check_finite(name: str, block: Tensor, base: Weights, experts: Sequence[Weights]) -> None:
@@ -38,7 +70,9 @@ def check_finite(name: str, block: Tensor, base: Weights, experts: Sequence[Weig
         if bad.any():
             first = tuple(bad.nonzero()[0].tolist())
             raise NonFiniteTensor(f"{weights.path}: tensor {name!r} holds {int(bad.sum())} NaN or Inf, the first at index {first}")
-    raise NonFiniteTensor(f"tensor {name!r}: the experts differ from the base by more than {block.dtype} can hold")
+    raise NonFiniteTensor(
+        f"tensor {name!r}: what is merged is more than {block.dtype} can hold; merge less of it (a smaller scale), or into a wider dtype"
+    )
 
 
 def check_buffer(name: str, base: Weights, experts: Sequence[Weights]) -> None:

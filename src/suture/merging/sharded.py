@@ -31,7 +31,7 @@ from suture.engine import Engine, Resources, Step, run_steps
 from suture.errors import UsageError, reading
 from suture.merging.batch_norm import BatchNorm, check_variances
 from suture.merging.driver import manifest_of, merge_names
-from suture.merging.matching import check_experts
+from suture.merging.matching import check_experts, warn_of_copies
 from suture.merging.method import DataDrivenMethod, MergingMethod, Statistics
 from suture.merging.streaming import Sources, Streamed
 from suture.merging.tying import tied_names
@@ -67,6 +67,7 @@ def merge_by_shards(
         what = method.name if isinstance(method, DataDrivenMethod) else "batch_norm: recalibrate"
         raise UsageError(f"{what} learns from data, and is not split by shards: merge with one local job")
     check_experts(base, experts, any_dtype=dtype is not None)
+    warn_of_copies(base, experts)
     out = Path(out).absolute()
     inputs = [file for weights in (base, *experts) for file in weights.files]
     check_output(out, replace=replace, inputs=inputs)

@@ -26,7 +26,7 @@ from suture.checkpoints.companions import copy_companions, copy_files
 from suture.checkpoints.layout import name_in_folder
 from suture.checkpoints.verifying import check_file
 from suture.checkpoints.writing import write_text
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat, reading
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat, in_short, reading
 from suture.multitask.card import model_card
 from suture.multitask.facts import Facts
 from suture.multitask.model import MultiTaskModel, named_classes
@@ -204,5 +204,5 @@ def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True,
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message or "A multi-task model of Suture")
         except Exception as error:  # of the library, of what it sends with, and of the system
-            raise OutputError(f"{repository} was not uploaded: {' '.join(str(error).split())[:300]}") from error
+            raise OutputError(f"{repository} was not uploaded: {in_short(error)}") from error
     return str(done.commit_url)

@@ -54,8 +54,8 @@ def residuals_of(file: Path, tensors: Checkpoint, told: Mapping[str, str]) -> Re
         kinds.setdefault((task, name), set()).add(kind)
     for (task, name), found in kinds.items():
         if task not in changes or found not in ({LEFT, RIGHT}, {CHANGE}):
-            told = f"{name or 'a tensor'!r} of {task!r} has {', '.join(sorted(found))}"
-            raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {told}; expected {LEFT} and {RIGHT}, or {CHANGE}")
+            what = f"{name or 'a tensor'!r} of {task!r} has {', '.join(sorted(found))}"
+            raise CorruptCheckpoint(f"{file} is not a whole file of residuals: {what}; expected {LEFT} and {RIGHT}, or {CHANGE}")
         changes[task][name] = _read(file, tensors, f"{task}/{name}", whole=found == {CHANGE})
     if len({tuple(sorted((name, change.shape) for name, change in own.items())) for own in changes.values()}) > 1:
         raise CorruptCheckpoint(f"{file} is not a whole file of residuals: expected changes of the same tensors for every task")

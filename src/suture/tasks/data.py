@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from suture.errors import DataError, reading
+from suture.errors import DataError, in_short, reading
 from suture.inputs import Input, Picture
 from suture.tasks.folders import read_image_folder
 from suture.tasks.labels import numbers_first, places_of
@@ -113,7 +113,7 @@ def _image(file: Path, number: int, value: object) -> Picture:
         image = Image.open(BytesIO(held))
         image.load()
     except Exception as error:  # decoders raise what they come upon
-        raise DataError(f"{file}, row {number}: not an image that can be read: {error}") from error
+        raise DataError(f"{file}, row {number}: not an image that can be read: {in_short(error)}") from error
     return image
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from suture.errors import DataError, SutureError
+from suture.errors import DataError, SutureError, in_short
 from suture.inputs import Input, StoredPicture
 from suture.tasks.labels import numbers_first, places_of
 from suture.tasks.task import Split
@@ -111,7 +111,7 @@ def _opened(source: DataSet) -> Any:
     except SutureError:
         raise
     except Exception as error:  # of the library, of those it reads with, and of the system
-        raise DataError(f"{source} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise DataError(f"{source} cannot be read: {in_short(error)}") from error
 
 
 def _of_split(saved: Any, source: DataSet) -> Any:
