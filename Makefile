@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test docs results clean
+.PHONY: demo test docs soak results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
@@ -13,6 +13,10 @@ test: $(VENV)/.installed-dev  ## lint, types, tests
 
 docs: $(VENV)/.installed-dev  ## the documentation as a site, to open at out/site/index.html
 	$(VENV)/bin/python scripts/check.py docs
+
+SHARE ?= 1
+soak: $(VENV)/.installed-dev  ## the gates of the tests as a long run; SHARE=0.01 makes a hundredth of it
+	$(VENV)/bin/python scripts/soak.py --share $(SHARE)
 
 results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images

@@ -163,6 +163,15 @@ def test_tensors_beside_tensors_are_not_guessed_at(tmp_path: Path) -> None:
     assert convert(tmp_path / "old.pt", tmp_path / "new.safetensors", "state_dict").tensors == 3
 
 
+def test_no_advice_is_repeated_to_run_what_is_in_a_file(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(
+        CorruptCheckpoint, match=r"old.pt cannot be read: UnpicklingError: Only persistent_load of storage is allowed"
+    ) as caught:
+        convert(tmp_path / "old.pt", tmp_path / "new.safetensors")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "junk.pt").write_bytes(b"not a pickle at all")
     with pytest.raises(CorruptCheckpoint, match=r"junk.pt cannot be read"):

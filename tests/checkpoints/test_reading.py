@@ -74,6 +74,8 @@ LEAVING = [
     r"..\outside.safetensors",
     "C:x.safetensors",
     "x\0.safetensors",
+    "x" * 256,
+    "\ud800",
     3,
     ["x.safetensors"],
     None,

@@ -16,6 +16,7 @@ from suture.checkpoints import (
     Manifest,
     TensorSpec,
     check_output,
+    clear_away,
     open_checkpoint,
     read_manifest,
     sha256_of,
@@ -380,3 +381,17 @@ def test_whichever_call_fails_the_old_or_the_new_stands(tmp_path: Path, monkeypa
         calls = -(10**6)
         assert (listing(tmp_path), verify(out).faults) == (["out"], [])
     assert failing > 20
+
+
+def test_what_is_cleared_away_is_gone_from_its_name_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / ".out.shards"
+    appear(kept, *(tmp_path / ".out.shards" / name for name in ("a", "b")))
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if killed before the first file goes
+    clear_away(kept, tmp_path / "out")
+    assert not kept.exists()
+    assert len(listing(tmp_path)) == 1
+    monkeypatch.undo()
+    write_folder(tmp_path / "out")
+    assert listing(tmp_path) == ["out"]
+    clear_away(tmp_path / "absent", tmp_path / "out")
+    assert listing(tmp_path) == ["out"]

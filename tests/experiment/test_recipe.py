@@ -12,6 +12,7 @@ from suture.merging import Ties
 from suture.surgery import Schedule
 
 TASK = {"name": "a", "expert": "e", "test": "t.csv", "calibration": "c.csv", "head": {"support": "s.csv"}}
+EXPLODING = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 10}]\n" for n in range(1, 5))
 GOOD = {"base": "b", "tasks": [TASK], "merges": ["ties"]}
 
 
@@ -86,6 +87,11 @@ def test_the_template_names_what_there_is() -> None:
         ("seeds: [0]\nmerges: [ties]\nseeds: [1]", "the key 'seeds' stands twice"),
         ("surgery: {rank: 4, 'rank': 8}", "the key 'rank' stands twice"),
         ("date: 2024-99-99", "is not YAML"),
+        ('{"name": "\\ud800", merges: [ties]}', "surrogates not allowed"),
+        ("name: &a [*a]", "a part of it holds itself"),
+        ("- " * 3000, "is not YAML: RecursionError"),
+        (EXPLODING, "its aliases make more than 100,000 parts of it"),
+        (GOOD | {"merges": [{"method": "ties", 0.3: 1}]}, "'merges.0': unknown hyperparameter 0.3: expected a name"),
         (GOOD | {"merges": ["ties", "tie"]}, "'merges.1': unknown merging method 'tie'; did you mean 'ties'?"),
         (GOOD | {"merges": [{"method": "ties", "densty": 1}]}, "'merges.0': unknown hyperparameter of ties 'densty'"),
         (GOOD | {"merges": []}, "'merges'"),

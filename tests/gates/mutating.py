@@ -165,7 +165,7 @@ PAIR_CHANGES: Sequence[Change] = (
 def put(file: Path, content: bytes) -> None:
     """Write a new file in the place of one that may be mapped into memory, and stays what it is."""
     with suppress(FileNotFoundError):
-        os.unlink(file)
+        file.unlink()
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, content)
     os.close(descriptor)

@@ -32,11 +32,16 @@ QUIET = {"compile", "code.__new__", "exec", "marshal.loads", "object.__getattr__
 """What the interpreter tells of that goes on within it."""
 SOURCES = [Path(package.__file__).parent for package in (torch, suture)]
 """Where sources are read, to tell where an error was raised."""
-OPCODES = (
-    *(b"ctorch\nFloatStorage\n", b"ctorch\nDoubleStorage\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n"),
-    *(b"cbuiltins\nset\n", b"cos\nsystem\n", b"ctorch.nn.modules.linear\nLinear\n", b"ctorch\nTensor\n", b"ctorch\nSize\n", b"ccollections\nOrderedDict\n"),
-    *(b"K\xff", b"J\xff\xff\xff\xff", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"M\xff\xff", b"(", b"t", b"R", b"b", b"u", b"s", b"Q", b"}", b"]", b"0", b"N"),
-)  # fmt: skip
+GLOBALS = """torch.FloatStorage torch.DoubleStorage torch._utils._rebuild_tensor_v2 torch._utils._rebuild_parameter torch.Tensor torch.Size
+collections.OrderedDict builtins.set os.system torch.nn.modules.linear.Linear"""
+OPCODES = ["c{}\n{}\n".format(*name.rsplit(".", 1)).encode() for name in GLOBALS.split()]
+OPCODES += [
+    b"K\xff",
+    b"M\xff\xff",
+    b"J\xff\xff\xff\xff",
+    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+    *(bytes([code]) for code in b"(tRbusQ}]0N"),
+]
 
 
 def valid_files() -> list[bytes]:

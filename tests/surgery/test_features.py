@@ -50,6 +50,9 @@ def test_what_is_none(tmp_path: Path) -> None:
     save_file({"merged": torch.ones(3, 2), "expert": torch.ones(3, 2)}, tmp_path / "bare.safetensors")
     with pytest.raises(CorruptCheckpoint, match="not a whole file of features"):
         load_features(tmp_path / "bare.safetensors")
+    save_file({"merged": torch.arange(6).reshape(3, 2), "expert": torch.ones(3, 2)}, tmp_path / "whole.safetensors", {"suture": "features"})
+    with pytest.raises(CorruptCheckpoint, match="not a whole file of features"):
+        load_features(tmp_path / "whole.safetensors")
     save_file({"merged": torch.ones(3, 2)}, tmp_path / "half.safetensors", metadata={"suture": "features"})
     with pytest.raises(CorruptCheckpoint, match="not a whole file of features"):
         load_features(tmp_path / "half.safetensors")

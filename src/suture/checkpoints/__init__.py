@@ -14,7 +14,7 @@ from suture.checkpoints.manifest import Manifest, open_manifest, read_manifest
 from suture.checkpoints.reading import OPEN_CLIP, SINGLE, Checkpoint, TensorSpec, open_checkpoint, sha256_of
 from suture.checkpoints.scratch import scratch_folder
 from suture.checkpoints.sealed import KIND, open_sealed, write_sealed
-from suture.checkpoints.staging import check_output, staged_file, staged_folder, writing_to
+from suture.checkpoints.staging import check_output, clear_away, staged_file, staged_folder, writing_to
 from suture.checkpoints.twins import same_matrices, ties_embeddings
 from suture.checkpoints.verifying import Verdict, verify
 from suture.checkpoints.writing import write_safetensors
@@ -39,6 +39,7 @@ __all__ = [
     "Weights",
     "cache_folder",
     "check_output",
+    "clear_away",
     "convert",
     "copy_companions",
     "is_adapter",

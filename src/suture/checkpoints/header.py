@@ -7,7 +7,7 @@ from typing import IO, Any
 LARGEST = 16 << 20
 """Bytes of the largest header or index that is read: room for a hundred thousand tensors, and a bound on what a hostile one may cost."""
 LONGEST = 2**63 - 1
-"""What the length of a tensor's side is kept in."""
+"""The largest number of elements that PyTorch counts to."""
 
 
 def header_of(stream: IO[bytes], size: int) -> bytes:
@@ -54,8 +54,16 @@ def _check_size(length: int) -> None:
 def _looked_at(pairs: list[tuple[str, Any]]) -> None:
     """Look at an object of a header, and keep nothing of it."""
     for key, value in _once(pairs).items():
-        if key == "shape" and isinstance(value, list) and any(isinstance(side, int) and side > LONGEST for side in value):
+        if key == "shape" and isinstance(value, list) and _reach(value) > LONGEST:
             raise ValueError(f"no tensor has the shape {str(value)[:100]}")
+
+
+def _reach(shape: list[Any]) -> int:
+    """Return the product of sides that PyTorch counts in, even where one of them is 0 and there is nothing to count."""
+    reach = 1
+    for side in shape:
+        reach *= side if isinstance(side, int) and side > 1 and reach <= LONGEST else 1
+    return reach
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from suture.errors import UnsafePath
 
+LONGEST = 255
+"""The most bytes of a name that file systems take."""
+
 
 def is_plain(name: object) -> bool:
     r"""Tell whether a name is that of a file in the folder where it is looked up, on any system.
@@ -11,9 +14,13 @@ def is_plain(name: object) -> bool:
     >>> [is_plain(name) for name in ("a.safetensors", "../a", "/a", "sub/a", r"\\server\share\a", "C:a", "..", "a\0", 3)]
     [True, False, False, False, False, False, False, False, False]
     """
-    if not isinstance(name, str) or "\0" in name:
+    if not isinstance(name, str) or "\0" in name or name in ("", ".", ".."):
         return False
-    return name not in ("", ".", "..") and PurePosixPath(name).name == name and PureWindowsPath(name).name == name
+    try:
+        short = len(name.encode()) <= LONGEST
+    except UnicodeEncodeError:  # half a character
+        return False
+    return short and PurePosixPath(name).name == name and PureWindowsPath(name).name == name
 
 
 def inside(folder: Path, name: str, root: Path, told_by: str) -> Path:

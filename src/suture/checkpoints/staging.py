@@ -142,6 +142,17 @@ def writing_to(out: Path, *, wait: bool = False) -> Iterator[None]:
         raise
 
 
+def clear_away(folder: Path, out: Path) -> None:
+    """Remove a folder that is kept for ``out``, beside it or there: its name goes first, so that a part of it is never taken for it.
+
+    What SIGKILL leaves of it is swept by the next who writes ``out``.
+    """
+    aside = _hidden(out)
+    with suppress(OSError):
+        folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _hidden(out: Path, suffix: str = "") -> Path:
     return out.with_name(f".{out.name}.staging-{secrets.token_hex(8)}{suffix}")
 

@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -20,11 +19,12 @@ from pydantic import (
 )
 
 from suture.checkpoints import on_hub
-from suture.errors import InvalidRecipe, UsageError, reading
+from suture.errors import InvalidRecipe, UsageError
 from suture.experiment.best import BestProcedure
 from suture.experiment.calibration import CalibrationRecipe
 from suture.experiment.procedures import PROCEDURES, AnyProcedure, Procedures
 from suture.experiment.strict import Strict
+from suture.experiment.strict_yaml import read_yaml
 from suture.experiment.surgery_procedures import PaperSurgery
 from suture.experiment.task_recipe import PARTS, BackboneRecipe, DataSetRecipe, HeadRecipe, TaskRecipe
 from suture.merging import MergingMethod, make_method
@@ -42,6 +42,8 @@ def _method(value: object) -> MergingMethod:
         raise ValueError("a method's seed is one of the recipe's 'seeds'; take it out")
     if not isinstance(settings, Mapping) or not isinstance(settings.get("method"), str):
         raise ValueError("expected the name of a method, or a mapping with the key 'method'")  # noqa: TRY004
+    if strange := [key for key in settings if not isinstance(key, str)]:
+        raise ValueError(f"unknown hyperparameter {strange[0]!r}: expected a name")
     name, values = settings["method"], {key: value for key, value in settings.items() if key != "method"}
     try:
         return make_method(name, values)
@@ -137,25 +139,6 @@ class Recipe(Strict):
         return {key: value for key, value in content.items() if key not in without}
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error: plain YAML takes the last one in silence. So is a text that is none."""
-
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
-        value = super().construct_scalar(node)
-        value.encode()  # YAML may spell half a character, which nobody can write
-        return value
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-                seen.add((key.tag, key.value))
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
 def read_recipe(file: Path, *, strict: bool = False) -> Recipe:
     """Read and check a recipe, and make its paths absolute; a ``strict`` one evaluates nothing on what was learnt from.
 
@@ -164,8 +147,7 @@ def read_recipe(file: Path, *, strict: bool = False) -> Recipe:
     >>> [task.name for task in read_recipe(template_file()).tasks]
     ['films', 'books']
     """
-    with reading(file, "YAML", InvalidRecipe, InvalidRecipe):
-        content = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a SafeLoader
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise InvalidRecipe(f"{file}: expected keys such as 'base', 'tasks' and 'merges', found {type(content).__name__}")
     try:

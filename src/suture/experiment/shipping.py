@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from suture.checkpoints import Checkpoint, check_output, scratch_folder
@@ -16,6 +15,7 @@ from suture.experiment.pipeline import SPLIT_OF, Fitted, Representations
 from suture.experiment.provenance import paths_of
 from suture.experiment.recipe import Recipe, anchored, recorded_recipe
 from suture.experiment.setting import Setting, prepare
+from suture.experiment.strict_yaml import read_yaml
 from suture.experiment.task_recipe import TaskRecipe
 from suture.multitask import (
     ALL,
@@ -254,8 +254,10 @@ def _with(recipe: Recipe, task: str) -> Recipe:
             raise DataError(f"the model has the task {task!r} already, or all of {recipe.suite}'s")
         return _checked({**content, "only": [*recipe.only, task]})
     file = Path(task)
-    with reading(file, "a description of a task as recipes have it", InvalidRecipe, InvalidRecipe):
-        entry: TaskRecipe = anchored(TaskRecipe.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))), file.parent)
+    told = "a description of a task as recipes have it"
+    given = read_yaml(file, told)
+    with reading(file, told, InvalidRecipe, InvalidRecipe):
+        entry: TaskRecipe = anchored(TaskRecipe.model_validate(given), file.parent)
     had = [each for each in content["tasks"] if recipe.only is None or each["name"] in recipe.only]
     if entry.name in [each["name"] for each in had]:
         raise DataError(f"the model has the task {entry.name!r} already")

@@ -19,6 +19,7 @@ from suture.checkpoints import (
     Manifest,
     Weights,
     check_output,
+    clear_away,
     copy_companions,
     name_in_folder,
     read_manifest,
@@ -88,9 +89,9 @@ def merge_by_shards(
                 _link(store / shard.key / shard.target, folder / shard.target)
             copy_companions(base, folder)
         for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
-            shutil.rmtree(store / step, ignore_errors=True)
+            clear_away(store / step, store / step)
         # What was kept for other settings is of no use beside an output that is whole.
-        shutil.rmtree(beside, ignore_errors=True)
+        clear_away(beside, out)
         with suppress(OSError):
             store.rmdir()
     return out

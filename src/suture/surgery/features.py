@@ -51,9 +51,10 @@ def save_features(file: Path, features: Features) -> None:
 def load_features(file: Path) -> Features:
     """Read what :func:`save_features` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
     tensors, told = open_sealed(file)
-    shapes = [tensors.specs[name].shape for name in (MERGED, EXPERT) if name in tensors]
+    found = [tensors.specs[name] for name in (MERGED, EXPERT) if name in tensors]
+    shapes, floating = [spec.shape for spec in found], all(spec.dtype.is_floating_point for spec in found)
     wrong = CorruptCheckpoint(f"{file} is not a whole file of features: `suture features` writes such")
-    if told.get("suture") != KIND or len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != 2:
+    if told.get("suture") != KIND or len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != 2 or not floating:
         raise wrong
     try:
         seed, named = int(told["seed"]), (told["backbone"], told["calibration"])
