@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from suture.backbones import Backbone
+from suture.backbones.hooks import lasting
 from suture.errors import DataError, UnsupportedFormat
 from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
@@ -141,9 +142,5 @@ def _changed(layers: Mapping[str, nn.Linear], changes: Mapping[str, Change]) -> 
     def hook_of(own: _Added) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         return lambda _layer, inputs, output: output + own(inputs[0])
 
-    hooks = [layers[name].register_forward_hook(hook_of(own)) for name, own in added.items()]
-    try:
+    with lasting([layers[name].register_forward_hook(hook_of(own)) for name, own in added.items()]):
         yield added
-    finally:
-        for hook in hooks:
-            hook.remove()
