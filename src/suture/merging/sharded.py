@@ -82,11 +82,16 @@ def merge_by_shards(
         for shard in shards:
             _link(store / shard.key / shard.target, folder / shard.target)
         copy_companions(base, folder)
+    _clear(store, shards)
+    return out
+
+
+def _clear(store: Path, shards: Sequence["Shard"]) -> None:
+    """Remove what the steps have left, and the store if nothing else is in it."""
     for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
         shutil.rmtree(store / step, ignore_errors=True)
     with suppress(OSError):
         store.rmdir()
-    return out
 
 
 @dataclass(frozen=True)

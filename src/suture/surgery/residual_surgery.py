@@ -81,10 +81,8 @@ def fit_residual_surgery(
 
     Raises :class:`UnsupportedFormat` for blocks without linear layers, and what those functions raise.
 
-    >>> from suture.backbones import open_backbone
-    >>> expert, texts = open_backbone(folder, experts[0], network=make), ["cat", "dog", "emu", "fox"]
-    >>> both = fit_residual_surgery({"pets": texts}, backbone, lambda task: expert, residual_rank=1, settings=ClosedForm(rank=2))
-    >>> sorted(both.residuals.of("pets"))
+    >>> texts = {"pets": ["cat", "dog", "emu", "fox"]}
+    >>> sorted(fit_residual_surgery(texts, backbone, lambda task: expert, 1, ClosedForm(rank=2)).residuals.of("pets"))
     ['layers.0.0.weight', 'layers.1.0.weight']
     """
     layers, changes, final, blocks = linear_layers(merged), {}, {}, {}
