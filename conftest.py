@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from _pytest.doctest import DoctestItem
 
-NAMES = ("make", "base", "experts", "backbone", "folder")
-"""``make`` returns the network, ``base`` and ``experts`` are checkpoints, ``backbone`` is the base's, ``folder`` is an empty folder."""
+NAMES = ("make", "base", "experts", "backbone", "expert", "folder")
+"""``make`` returns the network, ``base`` and ``experts`` are checkpoints, ``backbone`` and ``expert`` are the base's network and the first
+expert's, ``folder`` is an empty folder."""
 
 
 @pytest.fixture(scope="session")
@@ -64,11 +65,13 @@ def _examples(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any])
 
     place: Path = request.getfixturevalue("example_files")
     weights = open_checkpoint(place / "base.safetensors")
+    experts = [open_checkpoint(place / f"{name}.safetensors") for name in ("pets", "numbers")]
     known: dict[str, Any] = {
         "make": make,
         "base": weights,
-        "experts": [open_checkpoint(place / f"{name}.safetensors") for name in ("pets", "numbers")],
+        "experts": experts,
         "backbone": open_backbone(place, weights, network=make),
+        "expert": open_backbone(place, experts[0], network=make),
         "folder": request.getfixturevalue("tmp_path"),
     }
     doctest_namespace.update({name: known[name] for name in wanted})

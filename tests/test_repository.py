@@ -1,17 +1,19 @@
 """What stands in the repository beside the code says what the code is."""
 
 import ast
+import json
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema.validators import validator_for
 
 from test_floors import FLOORS, SRC
 
 ROOT = Path(__file__).parents[1]
-FORMS = sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*.yml"))
 
 
 def steps_of_check() -> set[str]:
@@ -57,16 +59,20 @@ def test_the_workflow_runs_what_ci_runs() -> None:
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form.name != "config.yml"], ids=lambda form: form.stem)
-def test_forms_of_issues_ask_something(form: Path) -> None:
-    content: dict[str, Any] = yaml.safe_load(form.read_text(encoding="utf-8"))
-    assert {"name", "description", "labels", "body"} == content.keys()
-    ids = [field["id"] for field in content["body"]]
-    assert len(set(ids)) == len(ids) >= 2
-    assert any(field.get("validations", {}).get("required") for field in content["body"])
-    assert {field["type"] for field in content["body"]} <= {"textarea", "input", "dropdown", "checkboxes"}
-    assert all(field["attributes"]["label"] for field in content["body"])
-
-
-def test_there_is_a_form_for_each_kind_of_issue() -> None:
-    assert [form.stem for form in FORMS] == ["bug", "config", "feature", "question"]
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [
+        ("CITATION.cff", "citation-file-format"),
+        (".github/workflows/ci.yml", "github-workflows"),
+        (".github/ISSUE_TEMPLATE/config.yml", "github-issue-config"),
+        *((f".github/ISSUE_TEMPLATE/{name}.yml", "github-issue-forms") for name in ("bug", "feature", "question")),
+    ],
+)
+def test_what_other_programs_read_is_in_their_format(file: str, schema: str) -> None:
+    content: dict[Any, Any] = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
+    if True in content:  # in YAML 1.1 that is what "on" says
+        content["on"] = content.pop(True)
+    form = json.loads((files("check_jsonschema.builtin_schemas.vendor") / f"{schema}.json").read_text(encoding="utf-8"))
+    kind = validator_for(form)
+    assert [error.message for error in kind(form).iter_errors(content)] == []
+    assert list(kind(form).iter_errors({"nonsense": 1}))

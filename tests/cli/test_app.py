@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -153,6 +154,18 @@ def test_methods_lists_hyperparameters_and_papers() -> None:
     shown = suture("methods").stdout
     for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):
         assert word in shown
+
+
+def test_what_to_cite_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["suture", "cite", "tsv_m"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    said = capsys.readouterr().out
+    assert said.startswith("@software{suture,")
+    assert "  title = {{Task Singular Vectors: Reducing Task Interference in Model Merging}}," in said.splitlines()
+    assert "Rodolà, Emanuele}," in said
+    assert refused(capsys, "cite", "tsv") == (2, ANY)
 
 
 def test_a_page_is_made_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suture.bibliography import REGMEAN, Paper
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
-from suture.merging.calibration import Calibration, rows_of_one, sampled_rows
+from suture.merging.calibration import Calibration, rows_of_one, sampled_count, sampled_rows
 from suture.merging.method import (
     Block,
     DataDrivenMethod,
@@ -68,7 +68,7 @@ class RegMean(DataDrivenMethod):
 
     def effort(self, calibration: Calibration) -> int:
         """Return the number of inputs of all tasks."""
-        return sum(min(self.samples, size) for size in calibration.sizes)
+        return sampled_count(calibration, self.samples)
 
     def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Return each expert's Gram matrices, in order."""

@@ -88,13 +88,18 @@ def merge_by_shards(
             for shard in shards:
                 _link(store / shard.key / shard.target, folder / shard.target)
             copy_companions(base, folder)
-        for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
-            clear_away(store / step, store / step)
+        _clear(store, shards)
         # What was kept for other settings is of no use beside an output that is whole.
         clear_away(beside, out)
-        with suppress(OSError):
-            store.rmdir()
     return out
+
+
+def _clear(store: Path, shards: Sequence["Shard"]) -> None:
+    """Remove what the steps have left, and the store if nothing else is in it."""
+    for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
+        clear_away(store / step, store / step)
+    with suppress(OSError):
+        store.rmdir()
 
 
 @dataclass(frozen=True)

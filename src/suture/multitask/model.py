@@ -16,7 +16,8 @@ from suture.multitask.facts import Facts
 from suture.multitask.fold import fold
 from suture.multitask.router import Router
 from suture.representation import encode
-from suture.surgery import Operation, Origin, Surgery, network_after, parts_of
+from suture.surgery import Operation, Origin, Surgery, network_after
+from suture.surgery.operations import represent_by
 from suture.types import Progress, no_progress
 
 AUTO = "auto"
@@ -133,9 +134,7 @@ class MultiTaskModel:
         self.classes(task)
         if self.operation is None:
             return encode(self.backbone, inputs, progress)
-        _, surgery = parts_of(self.operation)
-        z = encode(self.network_of(task), inputs, progress, () if surgery is None else surgery.blocks_of(task))
-        return z if surgery is None else surgery(task, z)
+        return represent_by(self.operation, self.network_of(task), task, inputs, progress)
 
     def logits(self, inputs: Sequence[Input], task: str, progress: Progress = no_progress) -> Float[Tensor, "n c"]:
         """Return a task's logits; raises what :meth:`represent` raises."""

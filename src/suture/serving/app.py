@@ -108,7 +108,6 @@ def make_app(model: MultiTaskModel, limits: Limits | None = None) -> FastAPI:
 
     app = FastAPI(title="Suture", summary=f"One model for {len(model.tasks)} tasks.", lifespan=lifespan)
     _add_errors(app, figures)
-
     _add_pages(app, model, batcher, figures)
 
     @app.post("/predict", response_model=Answers, response_model_exclude_none=True, openapi_extra=_body())

@@ -58,13 +58,11 @@ def fit_deep_closed_form(
     Raises :class:`DataError` for a task without inputs, or networks of different depth; :class:`InvalidHyperparameter` for layers that
     there are not.
 
-    >>> from suture.backbones import open_backbone
-    >>> from suture.representation import encode, representation_bias
-    >>> from suture.surgery import represent
-    >>> texts, expert = ["cat", "dog", "emu", "fox", "hen", "owl", "pig", "yak"], open_backbone(folder, experts[0], network=make)
+    >>> from suture.surgery.sites import bias_by_block
+    >>> texts = ["cat", "dog", "emu", "fox", "hen", "owl", "pig", "yak"]
     >>> surgery = fit_deep_closed_form({"pets": texts}, backbone, lambda task: expert, ClosedForm(rank=4))
-    >>> z, before = encode(expert, texts), encode(backbone, texts)
-    >>> representation_bias(represent(surgery, backbone, "pets", texts), z).l1 < 0.1 * representation_bias(before, z).l1
+    >>> before, after = (bias_by_block(backbone, expert, texts, how) for how in (None, [each for _, each in surgery.sites("pets")]))
+    >>> all(left < 0.1 * was for left, was in zip(after, before, strict=True))
     True
     """
     settings, final, blocks = settings or ClosedForm(), {}, {}

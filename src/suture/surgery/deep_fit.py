@@ -53,8 +53,6 @@ def fit_deep_surgery(
     :class:`InvalidHyperparameter` for a schedule that ties tasks together, takes one pass or asks for a closed form to start from, for
     layers that there are not, or ``trained`` with several tasks.
 
-    >>> from suture.backbones import open_backbone
-    >>> expert = open_backbone(folder, experts[0], network=make)
     >>> surgery = fit_deep_surgery({"pets": ["cat", "dog"]}, backbone, lambda task: expert, Schedule(rank=2, iterations=2), seed=0)
     >>> [correction.rank for _, correction in surgery.sites("pets")]
     [2, 2, 2]

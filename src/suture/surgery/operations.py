@@ -46,8 +46,13 @@ def represent(
     >>> bool((represent(nothing, backbone, "pets", ["cat"]) == encode(backbone, ["cat"])).all())
     True
     """
+    return represent_by(operation, network_after(operation, merged, task), task, inputs, progress)
+
+
+def represent_by(operation: Operation, network: Backbone, task: str, inputs: Sequence[Any], progress: Progress) -> Float[Tensor, "n k"]:
+    """Return the same by a network that has the task's residuals in it already (:func:`network_after`)."""
     _, surgery = parts_of(operation)
-    z = encode(network_after(operation, merged, task), inputs, progress, () if surgery is None else surgery.blocks_of(task))
+    z = encode(network, inputs, progress, () if surgery is None else surgery.blocks_of(task))
     return z if surgery is None else surgery(task, z)
 
 

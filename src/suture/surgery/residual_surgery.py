@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from suture.backbones import Backbone
+from suture.backbones.hooks import lasting
 from suture.errors import DataError, UnsupportedFormat
 from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
@@ -80,10 +81,8 @@ def fit_residual_surgery(
 
     Raises :class:`UnsupportedFormat` for blocks without linear layers, and what those functions raise.
 
-    >>> from suture.backbones import open_backbone
-    >>> expert, texts = open_backbone(folder, experts[0], network=make), ["cat", "dog", "emu", "fox"]
-    >>> both = fit_residual_surgery({"pets": texts}, backbone, lambda task: expert, residual_rank=1, settings=ClosedForm(rank=2))
-    >>> sorted(both.residuals.of("pets"))
+    >>> texts = {"pets": ["cat", "dog", "emu", "fox"]}
+    >>> sorted(fit_residual_surgery(texts, backbone, lambda task: expert, 1, ClosedForm(rank=2)).residuals.of("pets"))
     ['layers.0.0.weight', 'layers.1.0.weight']
     """
     layers, changes, final, blocks = linear_layers(merged), {}, {}, {}
@@ -141,9 +140,5 @@ def _changed(layers: Mapping[str, nn.Linear], changes: Mapping[str, Change]) -> 
     def hook_of(own: _Added) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         return lambda _layer, inputs, output: output + own(inputs[0])
 
-    hooks = [layers[name].register_forward_hook(hook_of(own)) for name, own in added.items()]
-    try:
+    with lasting([layers[name].register_forward_hook(hook_of(own)) for name, own in added.items()]):
         yield added
-    finally:
-        for hook in hooks:
-            hook.remove()
