@@ -63,8 +63,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are no files of docs/."""
-    exporter = MarkdownExporter()  # type: ignore[no-untyped-call]
-    text, resources = exporter.from_notebook_node(nbformat.read(NOTEBOOK, as_version=4))  # type: ignore[no-untyped-call]
+    exporter = MarkdownExporter()
+    text, resources = exporter.from_notebook_node(nbformat.read(NOTEBOOK, as_version=4))
     added: dict[str, str | bytes] = {MADE[NOTEBOOK]: text, MADE[RESULTS]: index_of_results(), **resources["outputs"]}
     papers = [ROOT / name for name in PAPERS.values() if (ROOT / name).parent == ROOT and (ROOT / name).is_file()]
     added |= {paper.name: paper.read_text(encoding="utf-8") for paper in papers}
