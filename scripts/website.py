@@ -28,6 +28,9 @@ NOTEBOOK = DOCS / "tutorial.ipynb"
 MADE = {NOTEBOOK: "tutorial.md", RESULTS: "results/index.md"}
 """Pages that are made of a notebook, and of a folder."""
 
+ALONE = ("index.md", MADE[NOTEBOOK])
+"""Pages that are the only ones of their part: they need no list of its pages beside them."""
+
 PAPERS = {
     "What may go wrong": "docs/faults.md",
     "Security": "SECURITY.md",
@@ -52,7 +55,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of results and of the project, as many as there are, into the navigation."""
     nav: list[dict[str, Any]] = config.nav or []
     (results,) = (part["Results"] for part in nav if "Results" in part)
-    results += [page.relative_to(DOCS).as_posix() for page in result_pages()]
+    results += [{title: [{title_of(page): page.relative_to(DOCS).as_posix()} for page in pages]} for title, pages in results_by_kind()]
     (project,) = (part["Project"] for part in nav if "Project" in part)
     project += [{title: Path(name).name} for title, name in PAPERS.items() if (ROOT / name).is_file()]
     return config
@@ -60,8 +63,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are no files of docs/."""
-    exporter = MarkdownExporter()  # type: ignore[no-untyped-call]
-    text, resources = exporter.from_notebook_node(nbformat.read(NOTEBOOK, as_version=4))  # type: ignore[no-untyped-call]
+    exporter = MarkdownExporter()
+    text, resources = exporter.from_notebook_node(nbformat.read(NOTEBOOK, as_version=4))
     added: dict[str, str | bytes] = {MADE[NOTEBOOK]: text, MADE[RESULTS]: index_of_results(), **resources["outputs"]}
     papers = [ROOT / name for name in PAPERS.values() if (ROOT / name).parent == ROOT and (ROOT / name).is_file()]
     added |= {paper.name: paper.read_text(encoding="utf-8") for paper in papers}
@@ -73,6 +76,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Turn links to files into links to pages."""
     name = page.file.src_uri
+    if name in ALONE:
+        page.meta["hide"] = ["navigation"]
     source = ROOT if name in PAPERS.values() else (DOCS / name).parent
     return LINK.sub(lambda found: with_target(source, name, found), markdown)
 
@@ -92,7 +97,16 @@ def with_target(source: Path, name: str, link: re.Match[str]) -> str:
 
 def on_page_content(content: str, **_: object) -> str:
     """Turn the formulas of a page into MathML."""
-    return MATH.sub(lambda found: convert(html.unescape(found[3]).strip(), display="inline" if found[2] == "(" else "block"), content)
+    return MATH.sub(as_mathml, content)
+
+
+def as_mathml(formula: re.Match[str]) -> str:
+    """Return a formula in TeX, in a line or on lines of its own, as MathML; refuse one with a command that has no counterpart there."""
+    inline = formula[2] == "("
+    drawn = convert(html.unescape(formula[3]).strip(), display="inline" if inline else "block")
+    if "\\" in drawn:
+        raise PluginError(f"not all of this formula is understood: {formula[3]}")
+    return drawn if inline else f'<div class="formula">{drawn}</div>'
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -110,10 +124,12 @@ def loaded_from_elsewhere(site: Path) -> Iterator[str]:
             yield from (f"{file.relative_to(site)}: {each}" for each in [*found, *(match[0] for match in STYLED.finditer(text))])
 
 
-def result_pages() -> list[Path]:
-    """Return the pages of results, those of a kind together."""
-    order = [*KINDS, ""]
-    return sorted(RESULTS.rglob("*.md"), key=lambda page: (order.index(kind_of(page)), page.relative_to(RESULTS).as_posix()))
+def results_by_kind() -> Iterator[tuple[str, list[Path]]]:
+    """Yield what results are about, and the pages of them."""
+    pages = sorted(RESULTS.rglob("*.md"))
+    for kind in [*KINDS, ""]:
+        if found := [page for page in pages if kind_of(page) == kind]:
+            yield KINDS.get(kind, "Others"), found
 
 
 def kind_of(page: Path) -> str:
@@ -129,10 +145,9 @@ def index_of_results() -> str:
         "",
         "Every number of this site and of the README stands in one of these tables, each of which ends with the command that made it.",
     ]
-    for kind in [*KINDS, ""]:
-        if pages := [page for page in result_pages() if kind_of(page) == kind]:
-            lines += ["", f"## {KINDS.get(kind, 'Others')}", ""]
-            lines += [f"- [{title_of(page)}]({page.relative_to(RESULTS).as_posix()})" for page in pages]
+    for title, pages in results_by_kind():
+        lines += ["", f"## {title}", ""]
+        lines += [f"- [{title_of(page)}]({page.relative_to(RESULTS).as_posix()})" for page in pages]
     return "\n".join([*lines, ""])
 
 

@@ -57,6 +57,9 @@ def test_formulas_become_mathml(website: ModuleType) -> None:
     content = website.on_page_content(r'<p>Of <span class="arithmatex">\(a &lt; \frac{1}{2}\)</span>.</p>')
     assert re.fullmatch(r"<p>Of <math .*<mfrac>.*</math>\.</p>", content)
     assert "&#x0003C;" in content
+    assert website.on_page_content(r'<div class="arithmatex">\[\frac12\]</div>').startswith('<div class="formula"><math')
+    with pytest.raises(website.PluginError, match="understood"):
+        website.on_page_content(r'<div class="arithmatex">\[\nonsense\]</div>')
 
 
 def test_what_comes_from_elsewhere_is_found(website: ModuleType, tmp_path: Path) -> None:
