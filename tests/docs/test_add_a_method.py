@@ -52,6 +52,6 @@ def test_the_new_method_keeps_the_contract(copy: Path) -> None:
     told = call(copy, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests)
     # For each of two settings: the oracle, four dtypes, zeros, order, blocks; the docstring; and that every method has an oracle.
     assert "18 passed" in told
-    call(copy, "ruff", "check", "src/suture/merging")
-    call(copy, "ruff", "format", "--check", "src/suture/merging")
+    call(copy, "ruff", "check", "src/suture/merging", "src/suture/bibliography.py")
+    call(copy, "ruff", "format", "--check", "src/suture/merging", "src/suture/bibliography.py")
     assert "::: suture.merging.Median" in (copy / "docs" / "api" / "merging.md").read_text(encoding="utf-8")
