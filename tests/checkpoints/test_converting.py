@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from suture.checkpoints import convert, open_checkpoint, read_manifest
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, OutputExists, UnsupportedFormat
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, OutputError, OutputExists, UnsupportedFormat
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.float16), "steps": torch.tensor(3)}
 
@@ -200,9 +200,20 @@ def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.fault(9)
 def test_limits_hold_what_declares_little_and_becomes_much(tmp_path: Path) -> None:
-    torch.save({"w": torch.zeros(1).expand(1 << 36)}, tmp_path / "old.pt")  # one number, seen 2³⁶ times
-    with pytest.raises(CorruptCheckpoint, match=r"old\.pt cannot be read: .*(memory|File too large|No space left)"):
+    torch.save({"w": torch.zeros(1).expand(1 << 25)}, tmp_path / "old.pt")  # one number, seen 2²⁵ times
+    with pytest.raises(CorruptCheckpoint, match=r"old\.pt cannot be read: OSError: File too large"):
         convert(tmp_path / "old.pt", tmp_path / "new.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["old.pt"]
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("out", ["new.safetensors", "new"])
+def test_a_disk_that_is_too_small_is_the_outputs_fault(tmp_path: Path, out: str) -> None:
+    torch.save({"w": torch.zeros(1).expand(1 << 50)}, tmp_path / "old.pt")
+    with pytest.raises(
+        OutputError, match=r"cannot write .*new.*: No space left on device: [0-9,]{21} bytes are needed for .*, and"
+    ):
+        convert(tmp_path / "old.pt", tmp_path / out)
     assert [file.name for file in tmp_path.iterdir()] == ["old.pt"]
 
 

@@ -227,7 +227,7 @@ def test_pushing_uploads_the_whole_folder_without_the_recipe(
         raise OSError("no route")
 
     monkeypatch.setattr(Hub, "upload_folder", fails)
-    with pytest.raises(OutputError, match="me/model was not uploaded: no route"):
+    with pytest.raises(OutputError, match="me/model was not uploaded: OSError: no route"):
         make_model().push_to_hub("me/model")
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from surgery.modules import TASKS, trained
 from suture.errors import CorruptCheckpoint, DataError
-from suture.surgery import Origin, Surgery, load_surgery, read_origin, save_surgery
+from suture.surgery import Correction, Origin, Surgery, load_surgery, read_origin, save_surgery
 from suture.surgery.module import Activation
 
 

@@ -98,6 +98,8 @@ def _read_apart(source: Path, target: Path, key: str) -> Converted:
         raise CorruptCheckpoint(f"{source} cannot be read: the process that read it ended with {last}") from None
     if "refused" in answer:
         raise UnsupportedFormat(f"{source} is not converted: {answer['refused']}")
+    if "full" in answer:
+        raise OSError(*answer["full"], str(target))
     if "corrupt" in answer:
         raise CorruptCheckpoint(f"{source} cannot be read: {answer['corrupt']}")
     open_checkpoint(target)

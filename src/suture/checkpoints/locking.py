@@ -88,7 +88,7 @@ def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:
                 raise
             with suppress(OSError):
                 lock.unlink()
-            warnings.warn(f"the file system of {out} has no locks: see to it that one process writes there", SutureWarning, stacklevel=4)
+            warnings.warn(f"{out.parent} has no locks: see to it that one process at a time writes there", SutureWarning, stacklevel=4)
             return None
         except BaseException:
             os.close(descriptor)

@@ -7,6 +7,7 @@ keep what they are given, from which the tensors are taken; any other name is re
 files, start processes and talk to a network, and limits of the system hold memory and the size of what is written.
 """
 
+import errno
 import json
 import os
 import sys
@@ -87,6 +88,9 @@ def main() -> None:
         answer: dict[str, Any] = {"tensors": len(tensors), "left_out": left_out}
     except RefusedError as error:
         answer = {"refused": str(error)}
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        answer = {"full": [error.errno, error.strerror]} if full else {"corrupt": f"{type(error).__name__}: {error.strerror or error}"}
     except MemoryError:
         answer = {"corrupt": "it wants more memory than its size allows"}
     except Exception as error:

@@ -14,17 +14,23 @@ __all__ = ["app"]
 
 @app.command()
 def verify(
-    places: Annotated[list[Path], typer.Argument(metavar="PLACE...", help="Folders and files that Suture wrote, or hf://owner/name.")],
+    places: Annotated[list[Path], typer.Argument(metavar="PLACE", help="Folders and files that Suture wrote, or hf://owner/name.")],
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what is unverified, too.")] = False,
 ) -> None:
-    """Compare every byte of outputs with the digests that were taken while they were written, and write nothing.
+    """Compare every byte of outputs with what was written.
 
-    A folder has them in its manifest.json, which has one of itself; files of surgery, heads, routers and features have their own in
-    their metadata, and any other file of an output is looked up in the manifest above it. A file that has changed by a single bit, or is
-    missing, is named, and the exit code is 3. What nobody has taken a digest of, such as models of others and files that were put into a
-    folder later, is unverified: it is listed, and only an error with --strict.
+    Digests are taken while an output is written. A folder has them in its
+    manifest.json, which has one of itself; files of surgery, heads, routers
+    and features have one in their metadata; any other file of an output is
+    looked up in the manifest above it. Nothing is written here.
 
-    That outputs are whole does not say who wrote them: whoever can change a file can change its digest too.
+    A file that is missing, or has changed by a single bit, is named, and the
+    exit code is 3. What nobody has taken a digest of, as models of others and
+    files that were put into a folder later, is unverified: it is listed, and
+    an error with --strict only.
+
+    That an output is whole does not say who wrote it: whoever can change a
+    file can change its digest too.
     """
     from suture.checkpoints.verifying import files_in
     from suture.checkpoints.verifying import verify as verify_place
