@@ -3,6 +3,8 @@
 import errno
 from pathlib import Path
 
+import pytest
+
 from gates.figures import Figure
 from gates.interposing import Call, calls_of, failing, interposed
 from gates.operations import Operation, converting, fitting, merging, shipping
@@ -14,6 +16,7 @@ FIGURE = Figure("the k-th I/O call fails", suite=0, soak=0)
 COMMITS = {"exchange", "rename", "replace"}
 
 
+@pytest.mark.fault(26)
 def test_nothing_is_lost_when_a_call_fails(tmp_path: Path, bert: Path) -> None:
     with FIGURE.told() as tally, warm_reader():
         operations = [merging(tmp_path), fitting(tmp_path), shipping(tmp_path, bert), converting(tmp_path)]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from gates.figures import SHARE, Figure, Tally, fork, show
 from gates.interposing import Call, Hook, calls_of, interposed, look
 from gates.operations import Operation, calibration, exporting, fit, fitting, merging, merging_by_shards, shipping
@@ -112,17 +114,20 @@ def between(figure: Figure, first: Operation, second: Operation) -> Tally:
     return tally
 
 
+@pytest.mark.fault(25)
 def test_a_killed_merge_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     between(MERGE, merging(tmp_path / "one"), merging(tmp_path, shards=2)).check()
 
 
+@pytest.mark.fault(25)
 def test_a_killed_fit_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     with FIT.told() as tally:
         interrupt(fitting(tmp_path), range(FIT.trials), tally, FIT)
     tally.check()
 
 
+@pytest.mark.fault(25)
 def test_a_killed_export_leaves_the_old_or_the_new(tmp_path: Path, bert: Path) -> None:
     """Of a model to ship; a soak does it with ONNX graphs too, whose tracing takes longer than all else here."""
     if SHARE in os.environ:
@@ -133,6 +138,7 @@ def test_a_killed_export_leaves_the_old_or_the_new(tmp_path: Path, bert: Path) -
     tally.check()
 
 
+@pytest.mark.fault(25, 28)
 def test_what_was_killed_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     with RESUME.told() as tally:
         resume_fits(tmp_path, range(RESUME.trials // 2), tally)
