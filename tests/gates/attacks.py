@@ -17,6 +17,7 @@ import struct
 import subprocess
 import tempfile
 import timeit
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,8 @@ def attacks(place: Path, port: int) -> dict[str, bytes]:
 def archive(data: bytes, *others: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     """Return an archive as PyTorch writes them, around a pickle."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as file:
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", compression) as file:
+        warnings.simplefilter("ignore")  # of names that stand twice
         for name, content in (("archive/data.pkl", data), ("archive/byteorder", b"little"), ("archive/version", b"3\n"), *others):
             file.writestr(name, content)
     return stream.getvalue()

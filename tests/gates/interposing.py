@@ -34,8 +34,9 @@ class Call:
 
     @property
     def clears(self) -> bool:
-        """Whether it clears something away."""
-        return self.name in {"unlink", "rmdir"}
+        """Whether it clears something away; to look into a folder for that is to open it."""
+        looks = self.name == "read" and (".staging-" in self.file or not Path(self.file).is_absolute())
+        return looks or self.name in {"unlink", "rmdir"}
 
 
 Hook = Callable[[Call, bool], None]

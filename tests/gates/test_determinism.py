@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gates import determined
 from gates.figures import Figure
 
 FIGURE = Figure("determinism: hash seeds x orders of keys", suite=5, soak=5)
 
 
+@pytest.mark.fault(30)
 def test_hash_seeds_and_orders_of_keys_do_not_show(tmp_path: Path) -> None:
     digests = []
     with FIGURE.told() as tally:

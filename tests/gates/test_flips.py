@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import pytest
 import torch
 
 from gates.figures import Figure, survey
@@ -42,6 +43,7 @@ def found(flip: Flip) -> str:
     return "found"
 
 
+@pytest.mark.fault(10)
 def test_every_flipped_bit_is_found(room: Path, bert: Path) -> None:
     pairs = calibration()
     outputs = [merging(room / "a").out, merging(room, shards=2).out, shipping(room, bert).out]

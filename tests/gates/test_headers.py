@@ -179,6 +179,7 @@ def objects_in(tree: Tree) -> Iterator[Pairs]:
         yield from objects_in(each[1] if isinstance(tree, Pairs) else each)
 
 
+@pytest.mark.fault(1, 2, 3)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_mutated_headers_are_read_as_the_format_says_or_refused(room: Path, part: int) -> None:
     tally = survey(HEADERS, HEADERS.share(part, PARTS), mutated_header, partial(opened, room))
@@ -287,6 +288,7 @@ def reopened(folder: Path, given: tuple[str, bytes]) -> str:
     return "opened"
 
 
+@pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_mutated_files_of_our_own_are_read_or_refused(room: Path, tmp_path: Path, part: int) -> None:
     files = own_files(tmp_path)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from gates.figures import Figure, Tally, fork, show
+import pytest
+
+from gates.figures import SHARE, Figure, Tally, fork, show
 from gates.interposing import Call, Hook, calls_of, interposed, look
 from gates.operations import Operation, calibration, exporting, fit, fitting, merging, merging_by_shards, shipping
 from suture.surgery import Schedule
@@ -112,21 +114,31 @@ def between(figure: Figure, first: Operation, second: Operation) -> Tally:
     return tally
 
 
+@pytest.mark.fault(25)
 def test_a_killed_merge_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     between(MERGE, merging(tmp_path / "one"), merging(tmp_path, shards=2)).check()
 
 
+@pytest.mark.fault(25)
 def test_a_killed_fit_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     with FIT.told() as tally:
         interrupt(fitting(tmp_path), range(FIT.trials), tally, FIT)
     tally.check()
 
 
+@pytest.mark.fault(25)
 def test_a_killed_export_leaves_the_old_or_the_new(tmp_path: Path, bert: Path) -> None:
-    between(EXPORT, shipping(tmp_path, bert), exporting(tmp_path, bert)).check()
+    """Of a model to ship; a soak does it with ONNX graphs too, whose tracing takes longer than all else here."""
+    if SHARE in os.environ:
+        tally = between(EXPORT, shipping(tmp_path, bert), exporting(tmp_path, bert))
+    else:
+        with EXPORT.told() as tally:
+            interrupt(shipping(tmp_path, bert), range(EXPORT.trials), tally, EXPORT)
+    tally.check()
 
 
+@pytest.mark.fault(25, 28)
 def test_what_was_killed_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     with RESUME.told() as tally:
         resume_fits(tmp_path, range(RESUME.trials // 2), tally)
@@ -138,7 +150,7 @@ def test_what_was_killed_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
 
 def resume_fits(folder: Path, trials: range, tally: Tally) -> None:
     """Kill a fit again and again; each goes on from where the last one was, until one comes to the end."""
-    pairs, iterations = calibration(), 600
+    pairs, iterations = calibration(), 400
     place = folder / "resumed"
     place.mkdir()
     out, state, expected = place / "surgery.safetensors", place / "state", folder / "expected.safetensors"

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from gates.attacks import archive, traps
 from gates.figures import Figure
 from gates.test_pickles import attempt
@@ -67,6 +69,7 @@ def hostile_headers() -> Iterator[tuple[str, bytes]]:
     yield "of 16 MB of metadata", repeated(b'{"__metadata__":{', b'"a":"b",', b'"c":"d"}}', LARGEST)
 
 
+@pytest.mark.fault(1)
 def test_hostile_headers_take_little_memory(room: Path) -> None:
     places = []
     for number, (kind, header) in enumerate(hostile_headers()):
@@ -107,6 +110,7 @@ def bomb(length: int, said: int) -> bytes:
     return local + central + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0)
 
 
+@pytest.mark.fault(9)
 def test_zip_bombs_take_little_memory(room: Path, tmp_path: Path) -> None:
     ten = 10 << 30
     files = traps(tmp_path) | {

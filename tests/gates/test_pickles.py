@@ -125,6 +125,7 @@ def converted(reader: WarmReader, folder: Path, raw: bytes) -> str:
     return "converted"
 
 
+@pytest.mark.fault(2, 7)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_mutated_pickles_are_converted_or_refused(room: Path, part: int) -> None:
     valid = valid_files()
@@ -182,6 +183,7 @@ def called(server: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.fault(8)
 def test_malicious_pickles_do_nothing(tmp_path: Path, room: Path) -> None:
     """Each kind does what it was made for where it is read without care, and nothing at all in ``convert``."""
     with listener() as server, warm_reader() as reader, MALICIOUS.told() as tally:

@@ -126,6 +126,7 @@ def index_opened(folder: Path, raw: bytes) -> str:
     return "opened"
 
 
+@pytest.mark.fault(2, 3, 5, 6)
 def test_mutated_indices_open_what_they_should_or_nothing(shards: Path) -> None:
     tally = survey(INDICES, range(INDICES.trials), partial(mutated_json, INDEX_TEXTS), partial(index_opened, shards))
     tally.check()
@@ -151,6 +152,7 @@ def manifest_read(out: Path, whole: Manifest, raw: bytes) -> str:
     return "whole" if found.model_copy(update={"digest": whole.digest}) == whole else "ours"
 
 
+@pytest.mark.fault(2, 10)
 def test_mutated_manifests_are_read_as_they_stand_or_are_not_ours(room: Path) -> None:
     out, manifest = room / "out", Manifest(settings={"method": "ties", "seeds": [0, 1]}, inputs={"base": "fingerprint:0"})
     with staged_folder(out, manifest) as stage:
@@ -238,6 +240,7 @@ def recipe_read(folder: Path, raw: bytes) -> str:
     return "read"
 
 
+@pytest.mark.fault(2, 20)
 def test_mutated_recipes_are_read_or_refused(room: Path) -> None:
     assert recipe_read(room, template_file().read_bytes()) == "read"
     assert {recipe_read(room, text.encode()) for text in RECIPE_TEXTS} == {"read"}

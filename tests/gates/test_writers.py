@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from gates.figures import Figure, Tally, fork, show
 from gates.interposing import look
 from suture.checkpoints import Manifest, staged_file, staged_folder
@@ -38,6 +40,7 @@ def writing(out: Path, writer: int, start: mmap.mmap, *, folder: bool, replace: 
         os._exit(error.exit_code)
 
 
+@pytest.mark.fault(27)
 def test_one_of_eight_writers_stands_there_whole(tmp_path: Path) -> None:
     expected = {}
     for folder in (False, True):

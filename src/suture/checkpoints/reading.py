@@ -171,10 +171,13 @@ def root_of(folder: Path) -> Path:
 
 
 def sha256_of(*files: Path) -> str:
-    """Return the sha256 of files' contents; of more than one file, the sha256 of their digests' lines."""
+    """Return the sha256 of files' contents; of more than one file, the sha256 of their digests' lines.
+
+    Raises :class:`CheckpointNotFound` when one cannot be read.
+    """
     digests = []
     for file in files:
-        with file.open("rb") as stream:
+        with reading(file, "a file to take a digest of"), file.open("rb") as stream:
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 

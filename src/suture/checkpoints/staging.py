@@ -116,7 +116,8 @@ def staged_file(out: str | Path, *, replace: bool = False, wait: bool = False) -
                 stage.replace(out)
                 flush(out.parent)
         finally:
-            stage.unlink(missing_ok=True)
+            with suppress(OSError):
+                stage.unlink()
 
 
 @contextmanager

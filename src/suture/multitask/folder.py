@@ -13,7 +13,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from suture.backbones import PLACE, Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
 from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, open_manifest, scratch_folder, staged_folder
-from suture.checkpoints.companions import copy_companions, copy_files
+from suture.checkpoints.companions import copy_companions, copy_file, copy_files
 from suture.checkpoints.layout import name_in_folder
 from suture.checkpoints.verifying import check_file
 from suture.checkpoints.writing import write_text
@@ -102,7 +101,7 @@ def _preprocessing(backbone: Backbone) -> Preprocessing:
 def _copy_backbone(backbone: Backbone, weights: Checkpoint, folder: Path) -> None:
     """Copy weights, byte for byte, and what belongs to them."""
     for file in weights.files:
-        shutil.copyfile(file, folder / name_in_folder(weights, file))
+        copy_file(file, folder / name_in_folder(weights, file))
     if backbone.folder != weights.folder:
         copy_files(backbone.folder, folder)
     copy_companions(weights, folder)
