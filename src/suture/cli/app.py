@@ -41,17 +41,21 @@ Merged = Annotated[
 ]
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001  main() reads it
-) -> None:
-    """Print the version when asked to."""
-    if version:
+def _show_version(asked: bool) -> bool:
+    if asked:
         from suture import __version__
 
         console.out.print(__version__)
         raise typer.Exit
+    return asked
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Take what goes before a command."""
 
 
 @app.command(rich_help_panel=PANEL)
