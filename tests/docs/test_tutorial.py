@@ -25,7 +25,7 @@ def test_the_tutorial_runs() -> None:
     """With SUTURE_WRITE_DOCS set its outputs are written anew."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     told = printed(notebook)
-    NotebookClient(notebook, timeout=300, record_timing=False).execute()
+    NotebookClient(notebook, timeout=600, record_timing=False).execute()
     for cell in notebook.cells:  # warnings of libraries about the terminal are none of the reader's business
         cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
         if cell.cell_type != "code":
