@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test results clean
+.PHONY: demo test mutants results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
 
 test: $(VENV)/.installed-dev  ## lint, types, tests
 	$(VENV)/bin/python scripts/check.py lint types tests
+
+mutants: $(VENV)/.installed-dev  ## change the code in small ways, and see whether the tests notice
+	$(VENV)/bin/python scripts/mutants.py docs/results/mutation.md
 
 results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images
@@ -33,4 +36,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out mutants build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
