@@ -8,10 +8,15 @@ import csv
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
+import tomllib
 import venv
+import zipfile
 from pathlib import Path
+
+from packaging.metadata import Metadata
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
@@ -64,12 +69,30 @@ def main_job_done(out: Path) -> None:
     print(f"check: surgery helps {', '.join(sorted(operated))}")
 
 
+def check_metadata(built: Path) -> None:
+    """Stop unless what a wheel or an sdist tells of itself is valid (PyPI refuses it otherwise), and this project's."""
+    if built.suffix == ".whl":
+        with zipfile.ZipFile(built) as archive:
+            (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+            content = archive.read(name)
+    else:
+        with tarfile.open(built) as archive:
+            member = archive.extractfile(f"{built.name.removesuffix('.tar.gz')}/PKG-INFO")
+            content = member.read() if member else b""
+    told = Metadata.from_email(content, validate=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if (told.name, str(told.version), told.description_content_type) != (project["name"], project["version"], "text/markdown"):
+        sys.exit(f"check: {built.name} tells of {told.name} {told.version}, described in {told.description_content_type}")
+
+
 def wheel() -> None:
-    """Build the wheel, install it in a fresh environment outside the checkout, and run the main job from there."""
+    """Build the sdist and from that the wheel, install this in a fresh environment outside the checkout, and run the main job there."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        call(PYTHON, "-m", "build", "--wheel", "--outdir", folder, ROOT)
-        (built,) = folder.glob("*.whl")
+        call(PYTHON, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+        (built,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+        for each in (source, built):
+            check_metadata(each)
         venv.create(folder / "venv", with_pip=True)
         python, suture = (folder / "venv" / "bin" / name for name in ("python", "suture"))
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")

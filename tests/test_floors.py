@@ -8,6 +8,7 @@ FLOORS = {
     "errors": 0,
     "types": 0,
     "task_vector": 0,
+    "bibliography": 0,
     "randomness": 0,
     "inputs": 0,
     "checkpoints": 1,
@@ -40,6 +41,8 @@ LIGHT = {
     "cli/app.py",
     "cli/console.py",
     "cli/engines.py",
+    "cli/looking.py",
+    "cli/merging.py",
     "cli/paper.py",
     "cli/ship.py",
 }

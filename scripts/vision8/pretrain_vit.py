@@ -21,7 +21,7 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # what the suites share stands one folder up
 from suture.backbones import Backbone, open_backbone
 from suture.tasks.suites import vision8
-from suture.tasks.suites.suite import read_image_tasks
+from suture.tasks.suites.suite import read_tasks
 from views import Views
 
 WIDTH, LAYERS, HEADS, PATCH, SIDE = 192, 6, 3, 8, 64
@@ -30,7 +30,7 @@ BATCH, RATE, DECAY, WARMUP = 64, 1e-3, 0.05, 0.05
 
 def stacked_images(teacher: Backbone) -> Tensor:
     """Return the training images of all tasks as the teacher takes them, shape (n, 3, 64, 64)."""
-    inputs = [image for task in read_image_tasks(vision8.HERE / "data") for image in task.split("train").inputs]
+    inputs = [image for task in read_tasks(vision8.HERE / "data") for image in task.split("train").inputs]
     return torch.cat([teacher.collate(inputs[start : start + BATCH])["inputs"] for start in range(0, len(inputs), BATCH)])
 
 

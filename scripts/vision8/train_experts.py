@@ -20,7 +20,7 @@ from experts import Kit, Training, arguments, make_experts
 from suture.backbones import Backbone, open_backbone
 from suture.checkpoints import open_checkpoint
 from suture.tasks.suites import vision8
-from suture.tasks.suites.suite import read_image_tasks
+from suture.tasks.suites.suite import read_tasks
 from views import Views
 
 MIRRORED = {"animals", "clothing", "land", "textile"}
@@ -42,4 +42,4 @@ def fresh() -> Backbone:
 if __name__ == "__main__":
     training = Training(epochs=20, batch=32, rate=3e-4, trained=lambda name: not name.startswith("_fc."), changed=changed)
     kit = Kit(vision8.open_base(), fresh, vision8.HEAD_SCALE, training, vision8.HERE / "experts")
-    make_experts(read_image_tasks(vision8.HERE / "data"), kit, arguments(__doc__).parse_args())
+    make_experts(read_tasks(vision8.HERE / "data"), kit, arguments(__doc__).parse_args())

@@ -18,7 +18,7 @@ from experts import Kit, Training, arguments, make_experts
 from suture.backbones import Backbone, open_backbone
 from suture.checkpoints import open_checkpoint
 from suture.tasks.suites import vision8
-from suture.tasks.suites.suite import read_image_tasks
+from suture.tasks.suites.suite import read_tasks
 from vision8.train_experts import changed
 
 if __name__ == "__main__":
@@ -32,4 +32,4 @@ if __name__ == "__main__":
 
     training = Training(epochs=20, batch=32, rate=3e-4, trained=lambda name: not name.startswith("pooler."), changed=changed)
     kit = Kit(open_checkpoint(chosen.base), fresh, vision8.HEAD_SCALE, training, chosen.base / "experts")
-    make_experts(read_image_tasks(vision8.HERE / "data"), kit, chosen)
+    make_experts(read_tasks(vision8.HERE / "data"), kit, chosen)

@@ -7,12 +7,15 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
+import typer
 import yaml
 from safetensors.torch import load_file, save_file
 
+from suture import __version__ as suture_version
 from suture.cli import main
 from suture.errors import SutureWarning
 from suture.experiment import template_file
@@ -143,6 +146,51 @@ def test_methods_lists_hyperparameters_and_papers() -> None:
     shown = suture("methods").stdout
     for word in ("weight_averaging", "task_arithmetic", "scale=0.3", "ties", "density=0.2", "2306.01708"):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "No such command 'nonsense'; `suture -h` says what there is"),
+        (["merge"], "Missing argument 'METHOD'; `suture merge -h` says what there is"),
+        (["operate-features", "--rank", "0"], "`suture operate-features -h` says what there is"),
+        (["demo", "--nonsense"], "`suture demo -h` says what there is"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_told_as_other_errors_are(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, said = refused(capsys, *arguments)
+    assert code == 2
+    assert said.startswith("error: ")
+    assert said.endswith(f"{message}\n")
+    assert said.count("\n") == 1
+
+
+def test_the_version_needs_no_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["suture", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    assert capsys.readouterr().out == f"{suture_version}\n"
+
+
+def test_a_question_that_is_answered_with_no_stops(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suture.checkpoints.check_output", failing(typer.Abort()))
+    code, said = refused(capsys, "paper", "rank")
+    assert (code, said) == (1, "nothing done: stopped, as you wished\n")
+
+
+def test_what_to_cite_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["suture", "cite", "tsv_m"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    said = capsys.readouterr().out
+    assert said.startswith("@software{suture,")
+    assert "  title = {{Task Singular Vectors: Reducing Task Interference in Model Merging}}," in said.splitlines()
+    assert "Rodolà, Emanuele}," in said
+    assert refused(capsys, "cite", "tsv") == (2, ANY)
 
 
 def test_a_page_is_made_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

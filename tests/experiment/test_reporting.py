@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from suture.errors import SutureWarning, UnsupportedFormat
-from suture.evaluation import AVERAGE
+from suture.evaluation import AVERAGE, Model, Record, Results
 from suture.experiment import read_recipe, run
+from suture.experiment.reporting import summary_of
 from suture.report.exhibits import Bars, Plane, Table
 from suture.report.page import read_report
 
@@ -27,6 +28,7 @@ def test_a_report_tells_what_was_measured_even_where_no_page_is_made(
     report = read_report(tmp_path / "out")
     shown = {exhibit.name: exhibit for exhibit in report.exhibits}
     assert report.notes == outcome.notes
+    assert report.summary.startswith(f"Surgery takes {recipe.merges[0].label} from ")
     assert yaml.safe_load(report.recipe)["name"] == "tiny"
     assert {"suture", "torch", "pets, test"} <= set(report.provenance)
 
@@ -47,3 +49,13 @@ def test_a_report_tells_what_was_measured_even_where_no_page_is_made(
     cells = {row[0]: row[1:] for row in table.rows}
     for series in bars.series:
         assert [f"{mean:.1f}" for mean in series.mean] == [cell.split(" ")[0] for cell in cells[series.label]]
+
+
+def test_the_summary_is_of_the_surgery_asked_for_and_not_of_the_best() -> None:
+    first, best = (Model("ties", name, 16, "held-out", 64) for name in ("surgery", "closed_form"))
+    values = {Model("pretrained"): 0.1, Model("individual"): 0.9, Model("ties"): 0.5, first: 0.6, best: 0.8}
+    results = Results([Record("s", *model, 0, "spam", "accuracy", value) for model, value in values.items()])
+    assert summary_of(results, first) == (
+        "Surgery (surgery, rank 16) takes ties from 50.0 % to 60.0 % accuracy, on average over 1 tasks; "
+        "the individual experts reach 90.0 %, the pretrained model 10.0 %."
+    )

@@ -29,6 +29,7 @@ from suture.errors import (
 )
 from suture.multitask import Facts, MultiTaskModel, TaskFacts
 from suture.representation import encode
+from suture.surgery import read_origin
 
 ANSWER = """
 import json, sys
@@ -87,8 +88,9 @@ def test_every_file_has_its_digest_and_a_card(make_model: Callable[..., MultiTas
     assert "| **average** |  | **90.0** | **50.0** | **80.0** | **95.0** | **75.0** | **4.0** | **40.0** |" in card
     assert 'MultiTaskModel.from_pretrained("model")' in card
     told = json.loads((tmp_path / "model" / "suture.json").read_text(encoding="utf-8"))
-    assert told["surgery"]["rank"] == 2
-    assert told["surgery"]["backbone"] == told["backbone"]["sha256"]
+    origin = read_origin(tmp_path / "model" / "surgery.safetensors")
+    assert origin is not None
+    assert (origin.rank, origin.backbone) == (2, told["backbone"]["sha256"])
     with pytest.raises(OutputExists):
         make_model().save_pretrained(tmp_path / "model")
     make_model("none").save_pretrained(tmp_path / "model", replace=True)

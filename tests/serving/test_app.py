@@ -229,6 +229,23 @@ def test_health_is_well_under_load(make_model: Callable[..., MultiTaskModel]) ->
         assert asked.result().status_code == 200
 
 
+def test_health_is_well_again_when_the_model_is(make_model: Callable[..., MultiTaskModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    own, broken = MultiTaskModel.predict, [True]
+
+    def predict(self: MultiTaskModel, *asked: object) -> object:
+        if broken:
+            raise RuntimeError("no memory left")
+        return own(self, *asked)
+
+    monkeypatch.setattr(MultiTaskModel, "predict", predict)
+    with TestClient(make_app(make_model("none"))) as client:
+        assert client.post("/predict", json={"inputs": TEXTS, "task": "pets"}).status_code == 500
+        answer = client.get("/health")
+        assert (answer.status_code, answer.json()) == (503, {"error": "the model does not answer"})
+        broken.clear()
+        assert client.get("/health").json() == {"status": "ok"}
+
+
 def test_limits_make_sense() -> None:
     for wrong in ({"batch": 0}, {"bytes": 0}, {"wait": -1.0}, {"patience": 0.0}, {"queue": 3}):
         with pytest.raises(InvalidHyperparameter):

@@ -76,7 +76,7 @@ def test_gains_are_what_each_component_saves_on_other_rows(seed: int) -> None:
     gains = found.gains(moments(x[40:], y[40:]))
     errors = []
     for rank in range(6):
-        cut = found.cut(rank)
+        cut = Regression(found.mu, found.nu, found.P[:, :rank], found.V[:, :rank])
         estimate = cut.nu + (x[40:] - cut.mu) @ (torch.eye(7) + cut.P @ cut.V.T)
         errors.append(float((y[40:] - estimate).square().sum() / 20))
     np.testing.assert_allclose(gains.numpy(), -np.diff(errors), rtol=1e-6, atol=1e-9)

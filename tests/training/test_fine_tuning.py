@@ -57,7 +57,7 @@ def test_every_sample_is_seen_once_an_epoch(inputs: TaskCalibration) -> None:
 
 
 def test_wrong_labels_and_settings_are_refused(inputs: TaskCalibration) -> None:
-    with pytest.raises(DataError, match=r"\[16, 12\] texts, but \[16, 3\] labels"):
+    with pytest.raises(DataError, match=r"\[16, 12\] inputs, but \[16, 3\] labels"):
         fine_tune(inputs, [LABELS[0], LABELS[1][:3]], {}, FineTuning(), 0)
     with pytest.raises(DataError, match="nothing to train"):
         fine_tune(inputs, LABELS, {}, FineTuning(), 0)

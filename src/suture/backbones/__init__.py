@@ -1,4 +1,4 @@
-"""Floor 2: backbones (inputs to representations), heads (representations to logits), and both with texts of several tasks."""
+"""Floor 2: backbones (inputs to representations), heads (representations to logits), and both with inputs of several tasks."""
 
 from suture.backbones.aligning import open_aligned
 from suture.backbones.backbone import Backbone

@@ -31,6 +31,9 @@ def open_aligned(base: Checkpoint, path: str | Path, network: str | Callable[[],
     ``network`` is that of :func:`open_backbone`, for networks of one's own.
 
     Experts that hold other tensors for another reason come back as they are, for whoever compares them with the base to refuse.
+
+    >>> list(open_aligned(base, experts[0].path, make)) == list(base)
+    True
     """
     expert = open_expert(base, path)
     if not isinstance(expert, Checkpoint) or _alike(base, expert) or not (network or (base.described and expert.described)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.backbones.backbone import Backbone
+from suture.backbones.hooks import lasting
 from suture.errors import DataError, UnsupportedFormat
 
 BATCH = 128
@@ -82,15 +83,13 @@ def _batch_statistics(norms: Mapping[str, Any], look: Mapping[str, Callable[[Ten
     def shown(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, inputs: look[name](inputs[0])
 
-    hooks = [module.register_forward_pre_hook(shown(name)) for name, module in norms.items()]
     for module in norms.values():
         module.track_running_stats = False
         module.train()
     try:
-        yield
+        with lasting([module.register_forward_pre_hook(shown(name)) for name, module in norms.items()]):
+            yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for module in norms.values():
             module.track_running_stats = True
             module.eval()

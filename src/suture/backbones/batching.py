@@ -10,7 +10,7 @@ WHOLE = TOKENS_PER_BATCH // 32
 
 
 def batches_of_like_length(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
-    """Yield the places of texts, the shortest first, in batches of at most ``most_tokens`` padded tokens (one text at least).
+    """Yield the places of inputs, the shortest first, in batches of at most ``most_tokens`` padded tokens (one input at least).
 
     >>> list(batches_of_like_length([5, 1, 2, 9], 10))
     [[1, 2], [0], [3]]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from suture.backbones.hooks import first_of, hooked, replaced
+from suture.backbones.hooks import first_of, hooked, lasting, replaced
 from suture.backbones.tokens import on_tokens, tokens_of
 from suture.errors import UnsupportedFormat
 
@@ -213,12 +213,8 @@ class Blocks:
             moved = push(first_of(found))
             return (moved, *found[1:]) if isinstance(found, tuple) else moved
 
-        hooks = [module.register_forward_hook(look, with_kwargs=True) for module in self.chain]
-        try:
+        with lasting([module.register_forward_hook(look, with_kwargs=True) for module in self.chain]):
             whole = self.run(inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
         if len(shapes) != len(self.chain):
             raise UnsupportedFormat("the network does not run its blocks once each, in order")
         known.shapes[_form(inputs)], known.lengths, known.steady = shapes, lengths, shapes == entered and len(set(shapes)) == 1

@@ -15,6 +15,12 @@ def saved_head(backbone: Backbone) -> Head:
 
     The result of a ``…ForImageClassification`` is that of the head on the backbone's representations:
     ``saved_head(backbone)(encode(backbone, images))``.
+
+    >>> from dataclasses import replace
+    >>> from suture.backbones.opening import open_backbone
+    >>> classified = open_backbone(folder, base, network=lambda: replace(make(), classifier="layers.1.0", classes=("a", "b", "c", "d")))
+    >>> saved_head(classified).classes
+    ('a', 'b', 'c', 'd')
     """
     weights, layer = backbone.weights, backbone.classifier
     if f"{layer}.weight" not in weights:

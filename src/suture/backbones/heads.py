@@ -24,6 +24,10 @@ class Head:
 
     A cosine head (``bias`` is None) compares directions, as CLIP's zero-shot heads do: logits = ``scale`` · ẑ Ŵᵀ with ẑ and the rows of
     Ŵ of length one. A linear head is Z Wᵀ + b.
+
+    >>> z = torch.tensor([[3.0, 0.0]])
+    >>> Head(torch.eye(2), scale=2.0)(z), Head(torch.eye(2), torch.ones(2))(z)
+    (tensor([[2., 0.]]), tensor([[4., 1.]]))
     """
 
     weight: Float[Tensor, "c k"]
@@ -62,7 +66,14 @@ def prototype_head(z: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: 
 
 
 def save_heads(file: Path, heads: Mapping[str, Head]) -> None:
-    """Write the heads of all tasks to one safetensors file: ``<task>.weight``, ``<task>.scale``, ``<task>.bias``; classes as metadata."""
+    """Write the heads of all tasks to one safetensors file: ``<task>.weight``, ``<task>.scale``, ``<task>.bias``; classes as metadata.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_heads(Path(folder) / "heads.safetensors", {"pets": Head(torch.eye(2), classes=("cat", "dog"))})
+    ...     load_heads(Path(folder) / "heads.safetensors")["pets"].classes
+    ('cat', 'dog')
+    """
     tensors = {}
     for task, head in heads.items():
         tensors[f"{task}.weight"] = head.weight
@@ -75,7 +86,7 @@ def save_heads(file: Path, heads: Mapping[str, Head]) -> None:
 
 
 def load_heads(file: Path) -> dict[str, Head]:
-    """Read what :func:`save_heads` wrote; raises :class:`CorruptCheckpoint` when a head is not whole."""
+    """Read what :func:`save_heads` wrote, as the example there shows; raises :class:`CorruptCheckpoint` when a head is not whole."""
     tensors = open_checkpoint(file)
     tasks = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
     classes = _classes(file)

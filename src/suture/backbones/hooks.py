@@ -1,16 +1,27 @@
 """Modules that answer otherwise for a moment: what they say is changed on its way, or said in their place."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 def first_of(found: Any) -> Tensor:
     """Return the hidden states among what a module answers."""
     hidden: Tensor = found[0] if isinstance(found, tuple) else found
     return hidden
+
+
+@contextmanager
+def lasting(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Take hooks out again when the block ends, however it does."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -31,12 +42,8 @@ def hooked(changes: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[
 
         return hook
 
-    handles = [module.register_forward_hook(hook_of(change)) for module, change in changes.items()]
-    try:
+    with lasting([module.register_forward_hook(hook_of(change)) for module, change in changes.items()]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

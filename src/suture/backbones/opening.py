@@ -29,6 +29,10 @@ def open_backbone(
     Raises :class:`suture.errors.CheckpointNotFound` or :class:`suture.errors.CorruptCheckpoint` for a folder without a configuration
     that can be read, :class:`suture.errors.UnsupportedFormat` for a family that is not known or a library that is not installed,
     :class:`DataError` for a ``pooling`` where it has no meaning.
+
+    >>> network = open_backbone(base.folder, base, network=make)
+    >>> network.kind, network.width
+    ('text', 4)
     """
     found = _own_network(network) or _other_library(folder, weights)
     if found is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from suture.backbones.backbone import Backbone
 from suture.backbones.blocks import Passage
+from suture.backbones.hooks import lasting
 from suture.backbones.precision import in_precision
 from suture.errors import UnsupportedFormat
 
@@ -144,12 +145,8 @@ def watched(layers: Mapping[str, nn.Module], show: Callable[[str, nn.Module, Ten
     def look(source: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         show(source, layer, inputs[0])
 
-    hooks = [layer.register_forward_pre_hook(partial(look, source)) for source, layer in layers.items()]
-    try:
+    with lasting([layer.register_forward_pre_hook(partial(look, source)) for source, layer in layers.items()]):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def real_tokens(entering: Tensor, real: Tensor | None) -> Tensor:

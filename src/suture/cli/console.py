@@ -71,9 +71,14 @@ def show_written(path: Path) -> None:
     out.print(f"\nWritten to [bold]{escape(str(path))}[/bold]")
 
 
+def show_text(text: str) -> None:
+    """Print text as it is, for a file or another program."""
+    out.print(text, end="", markup=False, soft_wrap=True)
+
+
 def show_file(file: Path) -> None:
     """Print a text file as it is."""
-    out.print(file.read_text(encoding="utf-8"), end="", markup=False, soft_wrap=True)
+    show_text(file.read_text(encoding="utf-8"))
 
 
 def show_json(content: Mapping[str, object]) -> None:

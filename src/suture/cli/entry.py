@@ -3,14 +3,19 @@
 import sys
 import traceback
 import warnings
-from typing import TextIO
+from typing import Any, TextIO
+
+import typer
 
 from suture.cli import console
-from suture.cli.paper import app
-from suture.errors import SutureError, SutureWarning
+from suture.cli.looking import app
+from suture.errors import SutureError, SutureWarning, UsageError
 
 INTERNAL, INTERRUPTED = 70, 130
 """Exit codes: EX_SOFTWARE of sysexits.h, and what a shell reports after Ctrl-C. Our errors carry their own."""
+
+MISUSE: type[Exception] = typer.BadParameter.__mro__[1]
+"""All that typer finds wrong with a command line: the class above that of bad values, which has no public name."""
 
 
 def main() -> None:
@@ -19,9 +24,15 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            app(args=arguments)
+            sys.exit(app(args=arguments or ["--help"], prog_name="suture", standalone_mode=False))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except MISUSE as error:
+            console.show_error(_told(error))
+            sys.exit(UsageError.exit_code)
+        except typer.Abort:
+            console.show_error("stopped, as you wished", kind="nothing done")
+            sys.exit(SutureError.exit_code)
         except SutureError as error:
             _show_traceback(debug)
             console.show_error(str(error))
@@ -31,6 +42,13 @@ def main() -> None:
             hint = "report it" if debug else "run again with --debug and report it"
             console.show_error(f"{type(error).__name__}: {' '.join(str(error).split())}; {hint}", kind="internal error")
             sys.exit(INTERNAL)
+
+
+def _told(error: Any) -> str:
+    """Return what typer finds wrong with a command line, and where to read how it should be."""
+    context = getattr(error, "ctx", None)
+    hint = f"; `{context.command_path} -h` says what there is" if context is not None else ""
+    return f"{error.format_message().rstrip('.')}{hint}"
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

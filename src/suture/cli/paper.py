@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from suture.cli import console
-from suture.cli.app import Out, Replace
+from suture.cli.app import PANEL, Out, Replace
 from suture.cli.engines import Address, EngineName, Jobs, chosen_engine
 from suture.cli.ship import app
 from suture.errors import UsageError
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def paper(
-    items: Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Tables or figures (--list); all without.")] = None,
+    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM", help="Tables or figures (--list); all by default.")] = None,
     suite: Annotated[
         Literal["nlp8", "vision8", "clip8"] | None,
-        typer.Option("--suite", help="An embedded one, nlp8 without a word, or clip8: the papers' own."),
+        typer.Option("--suite", help="An embedded one, nlp8 by default, or clip8: the papers' own."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", metavar="RECIPE", help="Experts and data of your own.")] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="Of clip8: ViT-B-32 (without a word), ViT-B-16 or ViT-L-14.")] = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="Of clip8: ViT-B-32, the default, ViT-B-16 or ViT-L-14.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples, one seed, few steps of what learns by gradient.")] = False,
     jobs: Jobs = 1,
     engine: EngineName = "local",

@@ -1,12 +1,13 @@
 """``suture``: the commands about the model that one ships."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suture.cli import console
-from suture.cli.app import Out, RecipeFile, Replace, app
+from suture.cli.app import NetworkPlace, Out, RecipeFile, Replace
+from suture.cli.merging import app
 from suture.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,11 +15,9 @@ if TYPE_CHECKING:
     from suture.multitask import Facts, MultiTaskModel
 
 ModelPlace = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `suture build` wrote, or hf://owner/name.")]
-NetworkPlace = Annotated[
-    str,
-    typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the backbone, where that is a network of one's own."),
-]
 __all__ = ["app"]
+
+PANEL = "The one model to ship"
 
 TOGETHER = 1024
 """How many inputs are answered before the answers are printed."""
@@ -29,7 +28,7 @@ KeepBackbone = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def build(
     recipe: RecipeFile,
     out: Out,
@@ -38,22 +37,22 @@ def build(
 ) -> None:
     """Make the one model to ship: the recipe's first merge, its first surgery, a router; and a model card that says how good it is.
 
-    RECIPE is a file, or the name of an embedded suite, whose own recipe is taken: nlp8.
+    RECIPE is a file, or the name of an embedded suite, whose own recipe is taken: nlp8 or vision8.
     """
     from suture.experiment import build as build_model
-    from suture.experiment import demo_recipe_file, read_recipe
+    from suture.experiment import named_recipe
 
-    chosen = read_recipe(recipe if recipe.is_file() or recipe.suffix or len(recipe.parts) > 1 else demo_recipe_file(str(recipe)))
-    _show(build_model(chosen, out, route=router, replace=replace, stage=console.progress_stage), out)
+    _show(build_model(named_recipe(recipe), out, route=router, replace=replace, stage=console.progress_stage), out)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def predict(
     model: ModelPlace,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Tables (csv, jsonl, parquet), text files (a text on each line), images or folders of them; - is standard input."
+            metavar="INPUT",
+            help="Tables (csv, jsonl, parquet), text files (a text on each line), images or folders of them; - is standard input.",
         ),
     ] = None,
     task: Annotated[str, typer.Option("--task", "-t", help="A task's name; auto: the model finds it; all: every task answers.")] = "auto",
@@ -93,11 +92,12 @@ def _answer(model: "MultiTaskModel", inputs: "list[tuple[str, Input]]", task: st
                     console.show_json({"input": name, **own[place].told(routed=task == AUTO)})
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def add(
     model: ModelPlace,
     task: Annotated[
-        str, typer.Argument(help="A YAML file that describes a task as recipes do, or the name of a task of the model's suite.")
+        str,
+        typer.Argument(metavar="TASK", help="A YAML file that describes a task as recipes do, or a task of the model's suite."),
     ],
     out: Out,
     keep_backbone: KeepBackbone = False,
@@ -116,10 +116,10 @@ def add(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def remove(
     model: ModelPlace,
-    task: Annotated[str, typer.Argument(help="The task to take out.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task to take out.")],
     out: Out,
     keep_backbone: KeepBackbone = False,
     network: NetworkPlace = "",
@@ -136,42 +136,7 @@ def remove(
     )
 
 
-@app.command()
-def features(
-    recipe: RecipeFile,
-    task: Annotated[str, typer.Option("--task", "-t", help="The task whose expert and inputs these are.")],
-    merged: Annotated[Path, typer.Option("--merged", help="The merged model folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The safetensors file to write.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it exists.")] = False,
-) -> None:
-    """Write what a merged model and an expert make of one task's calibration inputs: all that surgery is fitted on.
-
-    So neither inputs nor weights need leave their owner. `suture operate-features` fits surgery to such files.
-    """
-    from suture.experiment import features_only, read_recipe
-
-    features_only(read_recipe(recipe), task, merged, out, replace=replace, stage=console.progress_stage)
-    console.show_written(out)
-
-
-@app.command(name="operate-features")
-def operate_features(
-    files: Annotated[list[Path], typer.Argument(help="Files of `suture features`, one of each task.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The surgery file to write.")],
-    procedure: Annotated[
-        Literal["closed_form", "surgery"], typer.Option("--procedure", help="surgery: the papers', by gradient.")
-    ] = "closed_form",
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Of every task's correction.")] = 16,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the output if it is a surgery file.")] = False,
-) -> None:
-    """Fit surgery to files of features that owners of experts handed over, and write it as `suture operate` does."""
-    from suture.experiment import operate_on_features
-
-    operate_on_features(files, procedure, rank, out, replace=replace)
-    console.show_written(out)
-
-
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def export(
     model: ModelPlace,
     out: Out,
@@ -188,11 +153,11 @@ def export(
     console.show_written(out)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def serve(
     model: ModelPlace,
     host: Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines in; there is no password.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")] = 8000,
     batch: Annotated[int, typer.Option("--batch", min=1, help="The most inputs that go through the backbone at once.")] = 64,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Milliseconds that a request waits for others to join it.")] = 5.0,
     max_inputs: Annotated[int, typer.Option("--max-inputs", min=1, help="The most inputs of a request.")] = 256,
@@ -212,7 +177,7 @@ def serve(
     serve_model(loaded, limits, host, port, lambda address: console.err.print(f"Serving on {address}", markup=False))
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def fold(model: ModelPlace, out: Out, network: NetworkPlace = "", replace: Replace = False) -> None:
     """Fold surgery into the heads, which makes it free: closed forms of the final representation, with linear heads."""
     from suture.multitask import from_pretrained
@@ -221,7 +186,7 @@ def fold(model: ModelPlace, out: Out, network: NetworkPlace = "", replace: Repla
     console.show_written(out)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def push(
     model: ModelPlace,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository to make, or to add to.")],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from math import nan
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Model(NamedTuple):
     surgery: str = NONE
     rank: int = 0
     calibration: str = NONE
-    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``, and whose texts those were if not the task's own."""
+    """What merge or surgery learnt from: ``none``, ``held-out`` or ``transductive``, and whose inputs those were if not the task's own."""
     samples: int = 0
     """The most calibration samples of any task."""
 
@@ -89,6 +90,11 @@ class Results:
     """Rows, and what the tables and figures read off them.
 
     Raises :class:`DataError` when one thing was measured twice.
+
+    >>> rows = [Record("demo", *Model("ties"), 0, task, "accuracy", value) for task, value in (("spam", 0.5), ("news", 0.75))]
+    >>> results = Results(rows)
+    >>> results.tasks, results.average(Model("ties"))
+    (['spam', 'news'], 62.5)
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -131,6 +137,11 @@ class Results:
             return None
         seeds = [values for values in per_task if values is not None]
         return Spread.of([scale * fmean(values[seed] for values in seeds) for seed in seeds[0]])
+
+    def average(self, model: Model) -> float:
+        """Return a model's accuracy in %, the mean over tasks and seeds; NaN when it was not measured."""
+        spread = self.spread(model, "accuracy", scale=100.0)
+        return nan if spread is None else spread.mean
 
     def gap_closed(self, operated: Model) -> float | None:
         """Return the share of the accuracy between merged model and experts that surgery wins back; None when there is no gap."""

@@ -1,14 +1,15 @@
 """The procedure that a user who only knows how much a task may cost wants: whichever comes nearest to the experts for that."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from suture.bibliography import Paper
 from suture.errors import DataError, InvalidRecipe, UnsupportedFormat
 from suture.experiment.procedure import Patient, Procedure, ProcedureRecipe
 from suture.experiment.residual_procedures import LowRankResidual, ResidualSurgeryProcedure
@@ -35,6 +36,8 @@ class BestProcedure(ProcedureRecipe):
     compared is mean |ẑ − z_expert|, as a share of the merged model's, the mean over tasks.
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = tuple(paper for kind in CANDIDATES.values() for paper in kind.papers)
+
     procedure: Literal["best"]
     rank: int = Field(0, exclude=True)
     among: list[Literal["surgery", "closed_form", "deep_closed_form", "low_rank_residual", "residual_surgery"]] = Field(
@@ -46,6 +49,11 @@ class BestProcedure(ProcedureRecipe):
         if self.budget is None:
             raise ValueError("'best' takes a 'budget', such as 1%, and no rank")
         return self
+
+    @property
+    def cited(self) -> Sequence[Paper]:
+        """The papers of all that is chosen among."""
+        return [paper for name in self.among for paper in CANDIDATES[name].papers]
 
     def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
         """Return the best of the procedures, sized; those that the budget or the network does not allow are left out.
@@ -84,7 +92,7 @@ class BestProcedure(ProcedureRecipe):
 
 
 def _parted(patient: Patient) -> tuple[Patient, Mapping[str, list[Any]]]:
-    """Return the patient with the first of its texts only, and the others, which are to judge by."""
+    """Return the patient with the first of its inputs only, and the others, which are to judge by."""
     ends = {task: len(inputs) - len(inputs) // JUDGED for task, inputs in patient.inputs.items()}
     if bare := [task for task, inputs in patient.inputs.items() if ends[task] == len(inputs)]:
         raise DataError(f"choosing the best procedure takes at least {JUDGED} calibration samples a task; fewer: {', '.join(bare)}")

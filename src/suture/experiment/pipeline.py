@@ -19,7 +19,7 @@ from suture.experiment.provenance import inputs_digest
 from suture.experiment.recipe import Recipe
 from suture.experiment.setting import Setting
 from suture.merging import DataDrivenMethod, MergingMethod, merge_to_folder
-from suture.merging.batch_norm import STATISTICS
+from suture.merging.batch_norm import recalibrates
 from suture.merging.method import SEED
 from suture.randomness import generator_for
 from suture.representation import encode_cached, representation_bias
@@ -235,8 +235,7 @@ def drawn_rows(among: int, size: int, seed: int, task: str) -> Tensor:
 
 def learns(setting: Setting, recipe: Recipe, method: MergingMethod) -> bool:
     """Say whether a merge sees the calibration set: for the method, or for the statistics of norms over batches (with the first seed's)."""
-    anew = recipe.batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in setting.base)
-    return anew or isinstance(method, DataDrivenMethod)
+    return isinstance(method, DataDrivenMethod) or recalibrates(recipe.batch_norm, setting.base)
 
 
 def merged_model(setting: Setting, recipe: Recipe, method: MergingMethod) -> Model:

@@ -10,6 +10,7 @@ import torch
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 from suture.backbones import Backbone
+from suture.bibliography import Paper
 from suture.errors import InvalidRecipe
 from suture.experiment.strict import Share, Strict
 from suture.surgery import Operation, Schedule
@@ -83,12 +84,20 @@ class Patient:
 class ProcedureRecipe(Strict):
     """What a recipe says of one surgery. Two of one procedure and rank need a ``name`` to tell them apart."""
 
+    papers: ClassVar[tuple[Paper, ...]]
+    """Where it comes from."""
+
     procedure: str
     rank: int
 
     name: str | None = Field(None, min_length=1)
     budget: Share | None = None
     """In place of a rank: the share of the backbone's parameters that a task may cost, as ``0.5%`` or ``0.005``."""
+
+    @property
+    def cited(self) -> Sequence[Paper]:
+        """The papers to cite for it as it is set."""
+        return self.papers
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

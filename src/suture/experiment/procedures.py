@@ -1,7 +1,7 @@
 """The procedures of surgery that a recipe may ask for, one or several."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
@@ -38,6 +38,11 @@ PROCEDURES: tuple[type[ProcedureRecipe], ...] = (
     ResidualSurgeryProcedure,
     BestProcedure,
 )
+PROCEDURES_BY_NAME: dict[str, type[ProcedureRecipe]] = {
+    name: kind for kind in PROCEDURES for name in get_args(kind.model_fields["procedure"].annotation)
+}
+"""The same, by the names that recipes call them by."""
+
 AnyProcedure = Annotated[
     Annotated[PaperSurgery, Tag("surgery")]
     | Annotated[ClosedFormSurgery, Tag("closed_form")]
@@ -50,8 +55,7 @@ AnyProcedure = Annotated[
     Discriminator(
         _procedure_of,
         custom_error_type="unknown_procedure",
-        custom_error_message="there is no such procedure; expected surgery, closed_form, deep_closed_form, surgery_v2, "
-        "low_rank_residual, calibrated_residual, residual_surgery or best",
+        custom_error_message=f"there is no such procedure; expected one of {', '.join(PROCEDURES_BY_NAME)}",
     ),
 ]
 Procedures = Annotated[list[AnyProcedure], Field(min_length=1), BeforeValidator(_listed)]

@@ -81,7 +81,12 @@ def _papers_own() -> list[AnyProcedure]:
 
 
 class Recipe(Strict):
-    """A whole experiment; without a ``name`` it is called by its suite's."""
+    """A whole experiment; without a ``name`` it is called by its suite's.
+
+    >>> recipe = Recipe.model_validate({"suite": "nlp8", "merges": ["ties", {"method": "task_arithmetic", "scale": 0.4}]})
+    >>> [method.label for method in recipe.merges], [procedure.label for procedure in recipe.surgery]
+    (['ties', 'task_arithmetic(scale=0.4)'], ['surgery'])
+    """
 
     name: str | None = None
     suite: str | None = None
@@ -150,6 +155,9 @@ def read_recipe(file: Path) -> Recipe:
     """Read and check a recipe, and make its paths absolute.
 
     Raises :class:`InvalidRecipe` naming file and key.
+
+    >>> [task.name for task in read_recipe(template_file()).tasks]
+    ['films', 'books']
     """
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a SafeLoader
@@ -165,6 +173,14 @@ def read_recipe(file: Path) -> Recipe:
         raise InvalidRecipe(f"{file}: {'; '.join(_explain(fault) for fault in error.errors())}") from error
     whole: Recipe = anchored(recipe, file.parent)
     return whole
+
+
+def recorded_recipe(content: Mapping[str, Any], where: str) -> Recipe:
+    """Return a recipe that was written down before; raises :class:`InvalidRecipe`, which says ``where``, when it is none any more."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidRecipe(f"{where}: {'; '.join(_explain(fault) for fault in error.errors())}") from error
 
 
 def within_budget(recipe: Recipe, budget: str) -> Recipe:

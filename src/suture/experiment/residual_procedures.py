@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from suture.bibliography import LORA, REDUCED_RANK, SURGERY_V2, SVD_LLM, TRUNCATED_SVD, Paper
 from suture.experiment.procedure import DeepSolved, Patient, Procedure
 from suture.surgery import ClosedForm, Operation, calibrated_residuals, fit_residual_surgery, low_rank_residuals
 from suture.surgery.residual import MATRIX, tensors_of_blocks
@@ -33,6 +34,8 @@ class ResidualProcedure(Procedure):
 class LowRankResidual(ResidualProcedure):
     """Changes that need no data; see :func:`suture.surgery.low_rank_residuals`."""
 
+    papers: ClassVar[tuple[Paper, ...]] = (TRUNCATED_SVD,)
+
     procedure: Literal["low_rank_residual"]
 
     def told(self) -> str:
@@ -50,7 +53,9 @@ class LowRankResidual(ResidualProcedure):
 
 
 class CalibratedResidual(ResidualProcedure):
-    """Changes as the activations on the calibration texts want them; see :func:`suture.surgery.calibrated_residuals`."""
+    """Changes as the activations on the calibration set want them; see :func:`suture.surgery.calibrated_residuals`."""
+
+    papers: ClassVar[tuple[Paper, ...]] = (TRUNCATED_SVD, SVD_LLM)
 
     procedure: Literal["calibrated_residual"]
 
@@ -70,6 +75,7 @@ class CalibratedResidual(ResidualProcedure):
 class ResidualSurgeryProcedure(DeepSolved):
     """Low-rank changes of weights and deep surgery of what they make, together; see :func:`suture.surgery.fit_residual_surgery`."""
 
+    papers: ClassVar[tuple[Paper, ...]] = (SURGERY_V2, REDUCED_RANK, LORA, TRUNCATED_SVD)
     decays: ClassVar[bool] = True
 
     procedure: Literal["residual_surgery"]

@@ -99,16 +99,11 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
     settings = {method.label: method.settings for method in recipe.merges}
     for operated in [operated for merge in results.merges for operated in results.operated(merge)]:
         closed = results.gap_closed(operated)
-        before, after = _average(results, results.plain(operated.merge)), _average(results, operated)
+        before, after = results.average(results.plain(operated.merge)), results.average(operated)
         share = "" if closed is None else f", {closed:.0%} of the gap to the individual experts closed"
         by = "it" if len(recipe.surgery) == 1 else f"{operated.surgery}, rank {operated.rank}"
         notes.append(f"{settings[operated.merge]}: {before:.1f} % without surgery, {after:.1f} % with {by}{share}.")
     return notes
-
-
-def _average(results: Results, model: Model) -> float:
-    spread = results.spread(model, "accuracy", scale=100.0)
-    return spread.mean if spread else float("nan")
 
 
 def _merge_and_operate(

@@ -16,7 +16,7 @@ from suture.evaluation import accuracy
 from suture.experiment import pipeline
 from suture.experiment.pipeline import SPLIT_OF, Fitted, Representations
 from suture.experiment.provenance import paths_of
-from suture.experiment.recipe import Recipe, anchored
+from suture.experiment.recipe import Recipe, anchored, recorded_recipe
 from suture.experiment.setting import Setting, prepare
 from suture.experiment.task_recipe import TaskRecipe
 from suture.multitask import (
@@ -245,11 +245,7 @@ def recipe_of(model: Path, network: str = "") -> Recipe:
 
 
 def _checked(content: Mapping[str, Any]) -> Recipe:
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        told = error.errors()[0]
-        raise InvalidRecipe(f"the recipe of the model: {'.'.join(map(str, told['loc']))}: {told['msg']}") from error
+    return recorded_recipe(content, "the recipe of the model")
 
 
 def _with(recipe: Recipe, task: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""Where calibration texts come from: the task's own, those of the other tasks, or a file of "wild" ones that belong to none."""
+"""Where calibration inputs come from: the task's own, those of the other tasks, or a file of "wild" ones that belong to none."""
 
 from collections.abc import Sequence
 from dataclasses import replace

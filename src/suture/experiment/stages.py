@@ -15,7 +15,7 @@ from suture.evaluation import Model, Results
 from suture.experiment import pipeline
 from suture.experiment.pipeline import Fitted, Representations
 from suture.experiment.provenance import paths_of
-from suture.experiment.recipe import Recipe
+from suture.experiment.recipe import Recipe, read_recipe
 from suture.experiment.runner import baselines
 from suture.experiment.setting import Setting, prepare
 from suture.merging import MergingMethod
@@ -40,10 +40,20 @@ from suture.types import Stage, silent
 
 
 def demo_recipe_file(suite: str) -> Path:
-    """Return the recipe that comes with an embedded suite; raises :class:`UnknownName`."""
+    """Return the recipe that comes with an embedded suite; raises :class:`UnknownName`.
+
+    >>> demo_recipe_file("nlp8").name
+    'recipe.yaml'
+    """
     if suite not in SUITES:
         raise UnknownName("suite", suite, SUITES)
     return Path(str(files(f"suture.tasks.suites.{suite}") / "recipe.yaml"))
+
+
+def named_recipe(place: Path) -> Recipe:
+    """Return the recipe of a file or, by its name, of an embedded suite; raises what reading it raises, and :class:`UnknownName`."""
+    is_file = place.is_file() or place.suffix or len(place.parts) > 1
+    return read_recipe(place if is_file else demo_recipe_file(str(place)))
 
 
 def measure_only(

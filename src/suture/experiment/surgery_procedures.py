@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from suture.bibliography import REDUCED_RANK, REPRESENTATION_SURGERY, SURGERY_V2, Paper
 from suture.experiment.procedure import NAMED, DeepSolved, Layers, Patient, Procedure, places_of
 from suture.surgery import (
     ClosedForm,
@@ -42,6 +43,8 @@ class ByGradient(Procedure):
 
 class PaperSurgery(ByGradient):
     """The modules of Representation Surgery, fitted by gradient; see :class:`suture.surgery.Schedule`."""
+
+    papers: ClassVar[tuple[Paper, ...]] = (REPRESENTATION_SURGERY,)
 
     procedure: Literal["surgery"] = "surgery"
     schedule: Literal["reference", "default"] = "reference"
@@ -102,6 +105,8 @@ def solving(rank: int, shrinkage: float | None) -> ClosedForm:
 class ClosedFormSurgery(Procedure):
     """Corrections of the final representation, solved for; see :func:`suture.surgery.fit_closed_form`."""
 
+    papers: ClassVar[tuple[Paper, ...]] = (REPRESENTATION_SURGERY, REDUCED_RANK)
+
     procedure: Literal["closed_form"]
     rank: int = Field(16, ge=0)
     shrinkage: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -126,6 +131,8 @@ class ClosedFormSurgery(Procedure):
 
 class DeepClosedFormSurgery(DeepSolved):
     """Corrections after every block and at the end, solved for in forward order, and refined by gradient if asked for."""
+
+    papers: ClassVar[tuple[Paper, ...]] = (SURGERY_V2, REDUCED_RANK)
 
     procedure: Literal["deep_closed_form"]
     layers: Layers | None = None
@@ -158,6 +165,7 @@ class DeepClosedFormSurgery(DeepSolved):
 class DeepSurgery(ByGradient):
     """SurgeryV2 by gradient; see :func:`suture.surgery.fit_deep_surgery`."""
 
+    papers: ClassVar[tuple[Paper, ...]] = (SURGERY_V2,)
     encodes: ClassVar[bool] = False
 
     procedure: Literal["surgery_v2"]

@@ -11,7 +11,7 @@ from suture.merging.driver import merge_tensors, merge_to_folder
 from suture.merging.feat_cal import FeatCal
 from suture.merging.fisher import Fisher
 from suture.merging.iso_c import IsoC
-from suture.merging.method import DataDrivenMethod, MergingMethod, Paper
+from suture.merging.method import DataDrivenMethod, MergingMethod
 from suture.merging.regmean import RegMean
 from suture.merging.regmean_pp import RegMeanPlusPlus
 from suture.merging.sharded import merge_by_shards
@@ -57,7 +57,6 @@ __all__ = [
     "Fisher",
     "IsoC",
     "MergingMethod",
-    "Paper",
     "RegMean",
     "RegMeanPlusPlus",
     "TaskArithmetic",

@@ -8,13 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from suture.bibliography import ADA_MERGING, TIES, Paper
 from suture.merging.calibration import Calibration
 from suture.merging.merged_copy import MergedCopy, Schedule, check_coefficients, coefficients_by_name, drawn_rows, learn_coefficients
-from suture.merging.method import Block, DataDrivenMethod, Paper, Statistics, Survey, require, require_positive, require_seed
-from suture.merging.ties import trim_and_elect, whole_model_thresholds
+from suture.merging.method import Block, DataDrivenMethod, Statistics, Survey, require_positive, require_seed
+from suture.merging.ties import check_density, trim_and_elect, whole_model_thresholds
 from suture.types import Progress
-
-PAPER = Paper("AdaMerging", "2310.02575", 2024)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class AdaMerging(DataDrivenMethod):
     """
 
     name: ClassVar[str] = "ada_merging"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = ADA_MERGING
 
     scope: str = "layer"
     initial: float = 0.3
@@ -95,12 +94,13 @@ class AdaMergingPlusPlus(AdaMerging):
     """
 
     name: ClassVar[str] = "ada_merging_pp"
+    builds_on: ClassVar[tuple[Paper, ...]] = (TIES,)
 
     density: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.density <= 1, f"density must be in (0, 1], not {self.density}")
+        check_density(self.density)
 
     def thresholds(self, survey: Survey) -> Tensor | None:
         """Return each expert's smallest kept magnitude, shape ``(T,)``."""

@@ -1,7 +1,7 @@
 """Running statistics of norms over batches: they are measured, not learnt, so no method of merging weights is asked about them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -39,6 +39,15 @@ def learnt(names: Sequence[str]) -> list[str]:
     ['norm.weight']
     """
     return [name for name in names if not STATISTICS.search(name)]
+
+
+def recalibrates(policy: BatchNorm, names: Iterable[str]) -> bool:
+    """Say whether statistics among these tensors are measured anew, on the calibration set: for other policies they are merged.
+
+    >>> recalibrates("recalibrate", ["norm.running_var"]), recalibrates("recalibrate", ["norm.weight"])
+    (True, False)
+    """
+    return policy == "recalibrate" and any(STATISTICS.search(name) for name in names)
 
 
 def merged_statistics(survey: Survey, policy: BatchNorm) -> dict[str, Tensor]:

@@ -118,6 +118,11 @@ def sampled_rows(calibration: Calibration, samples: int, seed: int) -> list[list
     return drawn
 
 
+def sampled_count(calibration: Calibration, samples: int) -> int:
+    """Return how many inputs :func:`sampled_rows` draws in all."""
+    return sum(min(samples, size) for size in calibration.sizes)
+
+
 def rows_of_one(calibration: Calibration, task: int, rows: Sequence[int]) -> list[Sequence[int]]:
     """Return inputs of one task as :meth:`Calibration.batches` takes them: none of the others."""
     return [rows if place == task else [] for place in range(len(calibration.tasks))]

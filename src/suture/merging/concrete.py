@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from suture.bibliography import ADA_MERGING, CONCRETE, TASK_ARITHMETIC, Paper
 from suture.merging.calibration import Calibration
 from suture.merging.merged_copy import MergedCopy, Schedule, check_coefficients, coefficients_by_name, drawn_rows, learn_coefficients
 from suture.merging.method import (
     Block,
     DataDrivenMethod,
-    Paper,
     Statistics,
     Survey,
     require_finite,
@@ -22,8 +22,6 @@ from suture.merging.method import (
 )
 from suture.randomness import generator_for
 from suture.types import Progress
-
-PAPER = Paper("Concrete subspace learning", "2312.06173", 2023)
 
 
 @dataclass
@@ -91,7 +89,8 @@ class ConcreteTaskArithmetic(DataDrivenMethod):
     """
 
     name: ClassVar[str] = "concrete_task_arithmetic"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = CONCRETE
+    builds_on: ClassVar[tuple[Paper, ...]] = (TASK_ARITHMETIC,)
 
     scale: float = 0.3
     steps: int = 2000
@@ -143,7 +142,8 @@ class ConcreteAdaMerging(DataDrivenMethod):
     """
 
     name: ClassVar[str] = "concrete_ada_merging"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = CONCRETE
+    builds_on: ClassVar[tuple[Paper, ...]] = (ADA_MERGING,)
 
     scope: str = "layer"
     initial: float = 0.3

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from suture.merging.method import Block, Found, MergingMethod, Paper, Statistics, Survey, require, require_seed
+from suture.bibliography import DARE, TIES, Paper
+from suture.merging.method import Block, Found, MergingMethod, Statistics, Survey, require, require_seed
 from suture.merging.ties import Ties
 
-PAPER = Paper("Language models are super Mario", "2311.03099", 2024)
 LANES = 8
 """32-bit random numbers in one step of Philox's counter."""
 
@@ -29,7 +29,7 @@ class Dare(MergingMethod):
     """
 
     name: ClassVar[str] = "dare"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = DARE
     linear: ClassVar[bool] = True
 
     drop: float = 0.9
@@ -54,7 +54,8 @@ class DareTies(Ties):
     """
 
     name: ClassVar[str] = "dare_ties"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = DARE
+    builds_on: ClassVar[tuple[Paper, ...]] = (TIES,)
 
     density: float = 1.0
     drop: float = 0.9

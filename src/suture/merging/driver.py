@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, cache_folder, staged_folder, write_like
 from suture.errors import NonFiniteTensor, OutputError, UsageError
-from suture.merging.batch_norm import STATISTICS, BatchNorm, check_variances, merged_statistics, method_for
+from suture.merging.batch_norm import BatchNorm, check_variances, merged_statistics, method_for, recalibrates
 from suture.merging.calibration import Calibration
 from suture.merging.matching import check_buffer, check_experts, check_finite
 from suture.merging.method import Block, DataDrivenMethod, MergingMethod, Statistics, WeighedMethod
@@ -41,9 +41,14 @@ def merge_tensors(
     of the experts, and hold what their docstrings say. ``stage`` is told of each piece of work.
 
     Raises :class:`IncompatibleExperts`, :class:`NonFiniteTensor`, or :class:`UsageError` for a data-driven method without calibration.
+
+    >>> from suture.merging import WeightAveraging
+    >>> merged = dict(merge_tensors(WeightAveraging(), base, experts))
+    >>> bool(torch.allclose(merged["layers.0.0.bias"], sum(expert["layers.0.0.bias"] for expert in experts) / 2))
+    True
     """
     check_experts(base, experts, any_dtype=dtype is not None)
-    if batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base):
+    if recalibrates(batch_norm, base):
         raise UsageError("batch_norm: recalibrate takes a whole merged network: use merge_to_folder")
     check_variances(base, experts)
     sources = Sources(base, experts, dtype)
@@ -76,12 +81,16 @@ def merge_to_folder(
     ``calibration``, ``dtype``, ``batch_norm`` and ``stage`` as in :func:`merge_tensors`; ``about`` goes to the manifest's settings.
 
     Raises what :func:`merge_tensors` and :func:`suture.checkpoints.staged_folder` raise; then nothing is left at ``out``.
+
+    >>> from suture.merging import TaskArithmetic
+    >>> sorted(file.name for file in merge_to_folder(TaskArithmetic(), base, experts, folder / "merged").iterdir())
+    ['manifest.json', 'model.safetensors']
     """
     check_experts(base, experts, any_dtype=dtype is not None)
     manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
     files = [file for weights in (base, *experts) for file in weights.files]
     with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
-        anew = batch_norm == "recalibrate" and any(STATISTICS.search(name) for name in base)
+        anew = recalibrates(batch_norm, base)
         policy: BatchNorm = "mean" if anew else batch_norm
         merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=policy, stage=stage)
         if anew:

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from suture.merging.calibration import Calibration, Layer, Walk, rows_of_one, sampled_rows
+from suture.bibliography import FEATCAL, Paper
+from suture.merging.calibration import Calibration, Layer, Walk, rows_of_one, sampled_count, sampled_rows
 from suture.merging.method import (
     SEED,
     Block,
     DataDrivenMethod,
     MergingMethod,
-    Paper,
     Statistics,
     Survey,
     network_weights,
@@ -62,7 +62,7 @@ class FeatCal(DataDrivenMethod):
     """
 
     name: ClassVar[str] = "feat_cal"
-    paper: ClassVar[Paper] = Paper("FeatCal", "2605.13030", 2026)
+    paper: ClassVar[Paper] = FEATCAL
     elementwise: ClassVar[bool] = False
 
     start: MergingMethod = TaskArithmetic()  # noqa: RUF009  frozen
@@ -83,7 +83,7 @@ class FeatCal(DataDrivenMethod):
 
     def effort(self, calibration: Calibration) -> int:
         """Return the number of inputs of all tasks, times that of layers with inputs of their own."""
-        return sum(min(self.samples, size) for size in calibration.sizes) * sum(map(len, calibration.stages))
+        return sampled_count(calibration, self.samples) * sum(map(len, calibration.stages))
 
     def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Return the start, and the calibrated task vectors by name, on disk."""

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from suture.bibliography import FISHER_MERGING, Paper
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
-from suture.merging.calibration import Calibration, rows_of_one, sampled_rows
-from suture.merging.method import Block, DataDrivenMethod, Paper, Statistics, Survey, network_weights, require_positive, require_seed
+from suture.merging.calibration import Calibration, rows_of_one, sampled_count, sampled_rows
+from suture.merging.method import Block, DataDrivenMethod, Statistics, Survey, network_weights, require_positive, require_seed
 from suture.types import Progress
 
 ROUNDING = 1e-12
@@ -36,7 +37,7 @@ class Fisher(DataDrivenMethod):
     """
 
     name: ClassVar[str] = "fisher"
-    paper: ClassVar[Paper] = Paper("Fisher-weighted averaging", "2111.09832", 2022)
+    paper: ClassVar[Paper] = FISHER_MERGING
 
     samples: int = 256
     floor: float = 1e-6
@@ -48,7 +49,7 @@ class Fisher(DataDrivenMethod):
 
     def effort(self, calibration: Calibration) -> int:
         """Return the number of inputs of all tasks."""
-        return sum(min(self.samples, size) for size in calibration.sizes)
+        return sampled_count(calibration, self.samples)
 
     def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Write every F̃_t to a file, and return them in the order of the experts: mappings of names to tensors."""

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
+from suture.bibliography import ISOTROPIC_MERGING, Paper
+from suture.merging.matrices import MatrixMethod
 
 
 @dataclass(frozen=True)
-class IsoC(MergingMethod):
+class IsoC(MatrixMethod):
     """For a matrix: Σ_t τ_t = U Σ Vᵀ, and θ_m = θ_0 + λ · σ̄ · U Vᵀ, σ̄ the mean singular value, λ = ``scale``. Others are averaged.
 
     Directions with no singular value to speak of are left out: U and V are arbitrary there. (The mean is over all of them, as in
@@ -20,20 +22,12 @@ class IsoC(MergingMethod):
     """
 
     name: ClassVar[str] = "iso_c"
-    paper: ClassVar[Paper] = Paper("No task left behind: isotropic model merging", "2502.04959", 2025)
-    elementwise: ClassVar[bool] = False
+    paper: ClassVar[Paper] = ISOTROPIC_MERGING
 
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_finite("scale", self.scale)
-
-    def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
-        """Return the merged task vector of a whole tensor; the decomposition runs in float64."""
-        if block.base.dim() != 2 or block.base.numel() == 0:
-            return block.task_vectors.mean(dim=0)
-        left, values, right = torch.linalg.svd(block.task_vectors.double().sum(dim=0), full_matrices=False)
+    def merged(self, vectors: Float64[Tensor, "t out in"]) -> Float64[Tensor, "out in"]:
+        """Return σ̄ · U Vᵀ of the sum."""
+        left, values, right = torch.linalg.svd(vectors.sum(dim=0), full_matrices=False)
         # The sum was formed from float32 task vectors: what is below their rounding is no direction.
         real = values > values[0] * torch.finfo(torch.float32).eps
-        merged: Tensor = values.mean() * left[:, real] @ right[real]
-        return merged.mul_(self.scale).to(block.task_vectors.dtype)
+        flat: Tensor = values.mean() * left[:, real] @ right[real]
+        return flat

@@ -18,6 +18,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from suture.bibliography import Paper
 from suture.checkpoints import Weights
 from suture.errors import InvalidHyperparameter, UnknownName
 from suture.merging.calibration import Calibration
@@ -78,24 +79,22 @@ class Survey(Protocol):
 
 
 @dataclass(frozen=True)
-class Paper:
-    """Where a method was published."""
-
-    title: str
-    arxiv: str
-    year: int
-
-
-@dataclass(frozen=True)
 class MergingMethod(ABC):
     """Many task vectors to one.
 
     ``elementwise`` methods treat each element by itself, so that the driver may cut tensors into blocks that fit a processor's cache.
     In ``linear`` ones every input reaches the output, so that NaN or Inf in an expert shows in the result.
+
+    >>> from suture.merging import TaskArithmetic
+    >>> block = Block("w", 0, torch.zeros(2), torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
+    >>> TaskArithmetic(scale=0.5).combine(block, None)
+    tensor([2., 1.])
     """
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
+    builds_on: ClassVar[tuple[Paper, ...]] = ()
+    """The papers of other methods that it takes a part of."""
     elementwise: ClassVar[bool] = True
     linear: ClassVar[bool] = False
 
@@ -103,6 +102,12 @@ class MergingMethod(ABC):
     def passes(self) -> int:
         """How often a merge goes through all weights: for progress bars."""
         return 1
+
+    @property
+    def cited(self) -> tuple[Paper, ...]:
+        """The papers to cite for a merge by it: its own, those that it builds on, and those of a method among its settings."""
+        inner = [value for field in dataclasses.fields(self) if isinstance(value := getattr(self, field.name), MergingMethod)]
+        return (self.paper, *self.builds_on, *(paper for method in inner for paper in method.cited))
 
     def scan(self, survey: Survey) -> Statistics:  # noqa: ARG002
         """Return the whole-model statistics that :meth:`combine` needs."""

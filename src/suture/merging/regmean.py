@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from suture.bibliography import REGMEAN, Paper
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
-from suture.merging.calibration import Calibration, rows_of_one, sampled_rows
+from suture.merging.calibration import Calibration, rows_of_one, sampled_count, sampled_rows
 from suture.merging.method import (
     Block,
     DataDrivenMethod,
-    Paper,
     Statistics,
     Survey,
     network_weights,
@@ -54,7 +54,7 @@ class RegMean(DataDrivenMethod):
     """
 
     name: ClassVar[str] = "regmean"
-    paper: ClassVar[Paper] = Paper("RegMean", "2212.09849", 2023)
+    paper: ClassVar[Paper] = REGMEAN
     elementwise: ClassVar[bool] = False
 
     samples: int = 256
@@ -68,7 +68,7 @@ class RegMean(DataDrivenMethod):
 
     def effort(self, calibration: Calibration) -> int:
         """Return the number of inputs of all tasks."""
-        return sum(min(self.samples, size) for size in calibration.sizes)
+        return sampled_count(calibration, self.samples)
 
     def estimate(self, survey: Survey, calibration: Calibration, scratch: Path, progress: Progress) -> Statistics:
         """Return each expert's Gram matrices, in order."""

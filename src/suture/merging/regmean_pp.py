@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from suture.bibliography import REGMEAN, REGMEAN_PP, Paper
 from suture.merging.calibration import Calibration, rows_of_one, sampled_rows
-from suture.merging.method import Block, Paper, Statistics, Survey, network_weights
+from suture.merging.method import Block, Statistics, Survey, network_weights
 from suture.merging.regmean import RegMean, gram_matrices, regress, stored
 from suture.types import Progress
 
@@ -27,7 +28,8 @@ class RegMeanPlusPlus(RegMean):
     """
 
     name: ClassVar[str] = "regmean_pp"
-    paper: ClassVar[Paper] = Paper("RegMean++", "2508.03121", 2025)
+    paper: ClassVar[Paper] = REGMEAN_PP
+    builds_on: ClassVar[tuple[Paper, ...]] = (REGMEAN,)
 
     def effort(self, calibration: Calibration) -> int:
         """Return the number of inputs of all tasks, times that of blocks."""

@@ -60,6 +60,11 @@ def merge_by_shards(
 
     Raises what :func:`merge_to_folder` and :func:`suture.engine.run_steps` raise, and :class:`UsageError` for methods that learn from
     data, and for running statistics measured anew.
+
+    >>> from suture.engine import LocalEngine
+    >>> from suture.merging import Ties
+    >>> sorted(file.name for file in merge_by_shards(Ties(), base, experts, folder / "merged", engine=LocalEngine()).iterdir())
+    ['manifest.json', 'model.safetensors']
     """
     if isinstance(method, DataDrivenMethod) or batch_norm == "recalibrate":
         what = method.name if isinstance(method, DataDrivenMethod) else "batch_norm: recalibrate"
@@ -77,11 +82,16 @@ def merge_by_shards(
         for shard in shards:
             _link(store / shard.key / shard.target, folder / shard.target)
         copy_companions(base, folder)
+    _clear(store, shards)
+    return out
+
+
+def _clear(store: Path, shards: Sequence["Shard"]) -> None:
+    """Remove what the steps have left, and the store if nothing else is in it."""
     for step in {need.key for shard in shards for need in shard.needs} | {shard.key for shard in shards}:
         shutil.rmtree(store / step, ignore_errors=True)
     with suppress(OSError):
         store.rmdir()
-    return out
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suture.merging.method import Paper, WeighedMethod, require_finite
+from suture.bibliography import TASK_ARITHMETIC, Paper
+from suture.merging.method import WeighedMethod, require_finite
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TaskArithmetic(WeighedMethod):
     """
 
     name: ClassVar[str] = "task_arithmetic"
-    paper: ClassVar[Paper] = Paper("Editing models with task arithmetic", "2212.04089", 2023)
+    paper: ClassVar[Paper] = TASK_ARITHMETIC
 
     scale: float = 0.3
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, Survey, require, require_finite
+from suture.bibliography import TIES, Paper
+from suture.merging.method import Block, MergingMethod, Statistics, Survey, require, require_finite
 from suture.merging.selection import kept_count, magnitude_thresholds
 
 
@@ -32,7 +33,7 @@ class Ties(MergingMethod):
     """
 
     name: ClassVar[str] = "ties"
-    paper: ClassVar[Paper] = Paper("TIES-Merging", "2306.01708", 2023)
+    paper: ClassVar[Paper] = TIES
 
     density: float = 0.2
     scale: float = 0.3
@@ -40,7 +41,7 @@ class Ties(MergingMethod):
     merge_rule: str = "sum"
 
     def __post_init__(self) -> None:
-        require(0 < self.density <= 1, f"density must be in (0, 1], not {self.density}")
+        check_density(self.density)
         require_finite("scale", self.scale)
         require(self.scope in {"model", "tensor"}, f"scope must be 'model' or 'tensor', not {self.scope!r}")
         require(self.merge_rule in {"sum", "mean"}, f"merge_rule must be 'sum' or 'mean', not {self.merge_rule!r}")
@@ -71,6 +72,11 @@ class Ties(MergingMethod):
             merged /= magnitudes.sign_().sum(dim=0).clamp_(min=1)
         combined: Tensor = merged.reshape(block.base.shape)
         return combined
+
+
+def check_density(density: float) -> None:
+    """Raise :class:`suture.errors.InvalidHyperparameter` for a density outside (0, 1]."""
+    require(0 < density <= 1, f"density must be in (0, 1], not {density}")
 
 
 def whole_model_thresholds(survey: Survey, density: float) -> Tensor:

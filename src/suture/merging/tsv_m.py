@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
-from suture.merging.method import Block, MergingMethod, Paper, Statistics, require_finite
+from suture.bibliography import TASK_SINGULAR_VECTORS, Paper
+from suture.merging.matrices import MatrixMethod
 
 
 @dataclass(frozen=True)
-class TsvM(MergingMethod):
+class TsvM(MatrixMethod):
     """For a matrix: τ_t = U_t Σ_t V_tᵀ cut to its first ⌊r / T⌋ singular values; U = [U_1 … U_T] and V = [V_1 … V_T] are replaced by the
     nearest matrices with orthonormal columns, U⊥ and V⊥ (the Procrustes problem: of U = P D Qᵀ, U⊥ = P Qᵀ); then
     θ_m = θ_0 + λ · U⊥ diag(Σ_1 … Σ_T) V⊥ᵀ, λ = ``scale``. Tensors that are not matrices are averaged.
@@ -19,23 +21,14 @@ class TsvM(MergingMethod):
     """  # noqa: D205
 
     name: ClassVar[str] = "tsv_m"
-    paper: ClassVar[Paper] = Paper("Task singular vectors", "2412.00081", 2025)
-    elementwise: ClassVar[bool] = False
+    paper: ClassVar[Paper] = TASK_SINGULAR_VECTORS
 
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_finite("scale", self.scale)
-
-    def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
-        """Return the merged task vector of a whole tensor; decompositions run in float64."""
-        if block.base.dim() != 2 or block.base.numel() == 0:
-            return block.task_vectors.mean(dim=0)
-        vectors = block.task_vectors.double()
-        share = max(1, min(block.base.shape) // len(vectors))
+    def merged(self, vectors: Float64[Tensor, "t out in"]) -> Float64[Tensor, "out in"]:
+        """Return U⊥ diag(Σ_1 … Σ_T) V⊥ᵀ."""
+        share = max(1, min(vectors.shape[1:]) // len(vectors))
         left, values, right = (torch.cat(parts, dim=-1) for parts in zip(*(_leading(vector, share) for vector in vectors), strict=True))
-        merged: Tensor = _orthonormal(left) * values @ _orthonormal(right).T
-        return merged.mul_(self.scale).to(block.task_vectors.dtype)
+        product: Tensor = _orthonormal(left) * values @ _orthonormal(right).T
+        return product
 
 
 def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suture.merging.method import Paper, WeighedMethod
+from suture.bibliography import MODEL_SOUPS, Paper
+from suture.merging.method import WeighedMethod
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class WeightAveraging(WeighedMethod):
     """
 
     name: ClassVar[str] = "weight_averaging"
-    paper: ClassVar[Paper] = Paper("Model soups", "2203.05482", 2022)
+    paper: ClassVar[Paper] = MODEL_SOUPS
 
     as_published: bool = False
 

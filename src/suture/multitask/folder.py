@@ -6,7 +6,7 @@
     heads.safetensors                             every task's head, with the names of its classes
     surgery.safetensors                           what is done to the representations, or to the weights, of each task
     router.safetensors                            which task an input is of
-    suture.json                                   tasks, preprocessing, digest of the backbone, surgery, recipe, measurements
+    suture.json                                   tasks, preprocessing, digest of the backbone, recipe, measurements
     README.md                                     the model card
     manifest.json                                 the digest of every file
 """
@@ -15,9 +15,9 @@ import json
 import re
 import shutil
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,8 +59,6 @@ class Description(BaseModel):
     tasks: dict[str, list[str]]
     """The classes of each, in the order of its head."""
     backbone: Preprocessing
-    surgery: dict[str, Any] | None = None
-    """How it came about, as its file tells."""
     facts: Facts = Facts()
 
 
@@ -78,7 +76,6 @@ def save_pretrained(model: MultiTaskModel, out: str | Path, *, replace: bool = F
     described = Description(
         tasks={task: list(model.classes(task)) for task in model.tasks},
         backbone=_preprocessing(model.backbone),
-        surgery=None if origin is None else {**asdict(origin), "parameters": _surgery_parameters(model)},
         facts=model.facts,
     )
     with staged_folder(out, Manifest(inputs={}), replace=replace, inputs=[weights.path]) as folder:
@@ -100,10 +97,6 @@ def _preprocessing(backbone: Backbone) -> Preprocessing:
         max_length=backbone.max_length if isinstance(backbone, TextBackbone) else 128,
         network=backbone.name if isinstance(backbone, NetworkBackbone) and re.fullmatch(PLACE, backbone.name) else "",
     )
-
-
-def _surgery_parameters(model: MultiTaskModel) -> dict[str, int]:
-    return {} if model.operation is None else {task: model.operation.parameters(task) for task in model.tasks}
 
 
 def _copy_backbone(backbone: Backbone, weights: Checkpoint, folder: Path) -> None:
@@ -136,8 +129,7 @@ def from_pretrained(place: str | Path, network: str = "") -> MultiTaskModel:
     if {task: list(named_classes(head)) for task, head in heads.items()} != told.tasks:
         raise CorruptCheckpoint(f"{folder}: the tasks and classes of {HEADS} are not those of {DESCRIPTION}")
     operation, origin, router = None, None, folder / ROUTER
-    if told.surgery is not None or (folder / SURGERY).is_file():
-        file = _file(folder, SURGERY)
+    if (file := folder / SURGERY).is_file():  # where there is none, the manifest has none either
         operation, origin = load_operation(file), read_origin(file)
         if origin is None:
             raise CorruptCheckpoint(f"{file} does not say which backbone it was fitted on")

@@ -16,7 +16,8 @@ from suture.multitask.facts import Facts
 from suture.multitask.fold import fold
 from suture.multitask.router import Router
 from suture.representation import encode
-from suture.surgery import Operation, Origin, Surgery, network_after, parts_of
+from suture.surgery import Operation, Origin, Surgery, network_after
+from suture.surgery.operations import represent_by
 from suture.types import Progress, no_progress
 
 AUTO, ALL = "auto", "all"
@@ -25,7 +26,11 @@ AUTO, ALL = "auto", "all"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model makes of one input."""
+    """What the model makes of one input.
+
+    >>> Prediction("pets", "cat", {"cat": 0.75, "dog": 0.25}).probability
+    0.75
+    """
 
     task: str
     label: str
@@ -69,6 +74,11 @@ class MultiTaskModel:
 
     Raises :class:`IncompatibleExperts` when the operation was fitted on other weights (``origin`` says on which),
     :class:`DataError` when heads, operation and router are not of the same tasks.
+
+    >>> heads = {"pets": Head(torch.eye(4)[:2], classes=("cat", "dog")), "numbers": Head(torch.eye(4)[2:], classes=("one", "two"))}
+    >>> model = MultiTaskModel(backbone, heads)
+    >>> model.classes("pets"), model.shares_passes, model.logits(["kitten", "dog"], "pets").shape
+    (('cat', 'dog'), True, torch.Size([2, 2]))
     """
 
     backbone: Backbone
@@ -122,9 +132,7 @@ class MultiTaskModel:
         self.classes(task)
         if self.operation is None:
             return encode(self.backbone, inputs, progress)
-        _, surgery = parts_of(self.operation)
-        z = encode(self.network_of(task), inputs, progress, () if surgery is None else surgery.blocks_of(task))
-        return z if surgery is None else surgery(task, z)
+        return represent_by(self.operation, self.network_of(task), task, inputs, progress)
 
     def logits(self, inputs: Sequence[Input], task: str, progress: Progress = no_progress) -> Float[Tensor, "n c"]:
         """Return a task's logits; raises what :meth:`represent` raises."""

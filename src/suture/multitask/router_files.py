@@ -4,11 +4,10 @@ import json
 import math
 from pathlib import Path
 
-from safetensors import safe_open
-
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
 from suture.errors import CorruptCheckpoint, NonFiniteTensor
 from suture.multitask.router import Router
+from suture.surgery.files import metadata_of
 
 PARTS = ("weight", "offset", "means", "directions", "variances", "reach")
 
@@ -23,9 +22,7 @@ def save_router(file: Path, router: Router) -> None:
 
 def load_router(file: Path) -> Router:
     """Read what :func:`save_router` wrote; raises :class:`CorruptCheckpoint` when it is not whole."""
-    tensors = open_checkpoint(file)
-    with safe_open(file, framework="pt") as handle:
-        told = handle.metadata() or {}
+    tensors, told = open_checkpoint(file), metadata_of(file)
     try:
         tasks = tuple(json.loads(told["tasks"]))
         temperature, noise = float(told["temperature"]), float(told["noise"])

@@ -9,16 +9,15 @@ import yaml
 from suture.checkpoints import Manifest, cache_folder, check_output, staged_folder
 from suture.checkpoints.writing import write_text
 from suture.engine import Engine, LocalEngine, Summary, run_steps
-from suture.evaluation import markdown_lines
 from suture.experiment.provenance import libraries
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, Item, baseline, operated, plain
-from suture.paper.measures import Measure
+from suture.paper.measures import Baseline, Joint, Measure, Plain
 from suture.paper.merges import TASK_ARITHMETIC, possible
 from suture.paper.study import Study
 from suture.report.exhibits import AnyExhibit, Report
 from suture.report.page import write_report_and_page
-from suture.report.writing import write_exhibit
+from suture.report.writing import overview, write_exhibit
 from suture.types import Stage, silent
 
 
@@ -64,16 +63,25 @@ def write_paper(
         provenance={**libraries(), "weights": study.weights, "data": study.data},
     )
     settings = {"study": study.content, "items": [item.name for item in items], "quick": study.quick, "seeds": study.seeds}
+    settings["used"] = used_in(measures)
     manifest = Manifest(settings=settings, libraries=libraries(), inputs={"weights": study.weights})
     with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder, stage("Drawing", len(report.exhibits)) as progress:
         for item, exhibits in shown:
             (folder / item.name).mkdir()
-            write_text(folder / item.name / "README.md", _index(item, exhibits))
+            write_text(folder / item.name / "README.md", overview(item.title, exhibits))
             for exhibit in exhibits:
                 write_exhibit(folder / item.name, exhibit)
                 progress(1)
         write_report_and_page(folder, report)
     return Written(out, report, steps)
+
+
+def used_in(measures: Sequence[Measure]) -> list[str]:
+    """Return the names of the merging methods and procedures of surgery that were measured, for ``suture cite``."""
+    merged = [measure for measure in measures if not isinstance(measure, Baseline | Joint)]
+    methods = {measure.recipe.merges[0].name for measure in merged}
+    operated_on = (measure.recipe.surgery for measure in merged if not isinstance(measure, Plain))
+    return sorted(methods | {procedure.procedure for procedures in operated_on for procedure in procedures})
 
 
 def _summary(study: Study, found: Found) -> str:
@@ -99,16 +107,3 @@ def _summary(study: Study, found: Found) -> str:
 def _placed(exhibit: AnyExhibit, item: Item, told: Sequence[str]) -> AnyExhibit:
     """Return an exhibit in the section of its item, without the notes that stand at the head of the report."""
     return exhibit.model_copy(update={"section": item.title, "notes": [note for note in exhibit.notes if note not in told]})
-
-
-def _index(item: Item, exhibits: Sequence[AnyExhibit]) -> str:
-    """Return a page that shows an item's tables and pictures."""
-    lines = [f"# {item.title}", ""]
-    for exhibit in exhibits:
-        lines += [f"## {exhibit.title}", ""]
-        if exhibit.kind == "table":
-            lines += [*markdown_lines(exhibit.header, exhibit.rows), ""]
-        else:
-            lines += [f"![{exhibit.title}]({exhibit.name}.png)", ""]
-    notes = list(dict.fromkeys(note for exhibit in exhibits for note in exhibit.notes))
-    return "\n".join([*lines, *(f"- {note}" for note in notes), ""])

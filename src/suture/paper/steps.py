@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +78,7 @@ class Merged(KeptStep):
 
     @property
     def learns(self) -> bool:
-        """Whether it sees the calibration set."""
+        """Whether it sees the calibration set; a study has norms measured anew only where there are any (:func:`study_of`)."""
         return isinstance(self.recipe.merges[0], DataDrivenMethod) or self.recipe.batch_norm == "recalibrate"
 
     @property
@@ -230,11 +229,11 @@ class Fit(KeptStep):
 
     def run(self, store: Path, stage: Stage) -> None:
         """Fit."""
-        weights, started = self.merged.open(store), time.perf_counter()
+        weights = self.merged.open(store)
         (procedure,), label, seeds = self.recipe.surgery, self.recipe.merges[0].label, self.recipe.seeds
         with representations(self.recipe, stage) as seen:
             (fitted,) = pipeline.fit_surgeries(seen.setting, self.recipe, procedure, label, weights, seen, seeds, stage)
-        told = {"seconds": time.perf_counter() - started, "rank": fitted.origin.rank, "procedure": fitted.origin.kind}
+        told = {"rank": fitted.origin.rank, "procedure": fitted.origin.kind}
         with made_whole(self.place(store)) as folder:
             save_operation(folder / "surgery.safetensors", fitted.operation, fitted.origin)
             (folder / "fit.json").write_text(json.dumps(told), encoding="utf-8")

@@ -16,6 +16,7 @@ from suture.experiment.calibration import CalibrationRecipe, Mode
 from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
+from suture.merging.batch_norm import recalibrates
 from suture.types import Stage, silent
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
@@ -148,6 +149,8 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         content.pop("test_samples", None)  # what keeps a demonstration short
     first = Recipe.model_validate({**content, "merges": ["weight_averaging"], "calibration": {"pool": recipe.calibration.pool}})
     setting = opened(first)
+    if first.batch_norm == "recalibrate" and not recalibrates(first.batch_norm, setting.base):
+        del content["batch_norm"]  # one thing has one name, so that it is measured once
     if len(setting.tasks) < 2:
         raise InvalidRecipe("the tables and figures take two tasks or more")
     pool = min(len(task.split("calibration")) for task in setting.tasks)
@@ -160,10 +163,7 @@ def study_of(recipe: Recipe, *, quick: bool = False, papers: str = "", settings:
         content=content,
         tasks=[task.name for task in setting.tasks],
         weights=key_of(setting.base.digest, {task: own.digest for task, own in setting.experts.items()}),
-        data=key_of(
-            {key: value for key, value in settings_of(setting, first).items() if key != "recipe"},
-            {task: _head_key(head) for task, head in setting.heads.items()},
-        ),
+        data=_data_key(setting, first),
         seeds=tuple(recipe.seeds[:1] if quick else recipe.seeds),
         samples=size,
         pool=pool,
@@ -220,6 +220,12 @@ MEASURES = 1
 def key_of(*parts: Any) -> str:
     """Return the digest of plain values: equal parts, equal keys."""
     return hashlib.sha256(json.dumps([MEASURES, *parts], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _data_key(setting: Setting, recipe: Recipe) -> str:
+    """Return the digest of all samples and heads, and of how the backbone is opened."""
+    told = {key: value for key, value in settings_of(setting, recipe).items() if key != "recipe"}
+    return key_of(told, {task: _head_key(head) for task, head in setting.heads.items()})
 
 
 def _head_key(head: Head) -> str:

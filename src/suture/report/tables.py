@@ -141,7 +141,7 @@ def methods_table(methods: Mapping[str, type[MergingMethod]]) -> "Table":
     table.add_column("paper; hyperparameters and defaults", overflow="fold")
     for name, kind in methods.items():
         source = "; learns from unlabelled data" if issubclass(kind, DataDrivenMethod) else ""
-        paper = f"{kind.paper.title}, {kind.paper.year}, arXiv {kind.paper.arxiv}{source}"
+        paper = f"{kind.paper.short}, {kind.paper.year}, arXiv {kind.paper.arxiv}{source}"
         settings = ", ".join(f"{field.name}={field.default}" for field in fields(kind))
         table.add_row(name, f"{paper}\n[dim]{settings}[/dim]" if settings else paper)
     return table

@@ -1,5 +1,6 @@
 """Exhibits as files: tables in markdown, csv and LaTeX, pictures as PNG, SVG and PDF with their numbers beside them."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from suture.checkpoints.writing import write_text
@@ -42,6 +43,35 @@ def markdown(table: Table) -> str:
     <BLANKLINE>
     - a note
     """
-    lines = [f"**{table.title}**", "", *markdown_lines(table.header, table.rows)]
-    lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join(lines) + "\n"
+    return _with_notes([f"**{table.title}**", "", *markdown_lines(table.header, table.rows)], table.notes)
+
+
+def overview(title: str, exhibits: Sequence[AnyExhibit]) -> str:
+    """Return a page in markdown for the folder of some exhibits: their tables and pictures, and each of their notes once.
+
+    >>> table = Table(name="t", title="Cost", notes=["a note"], header=["model", "%"], rows=[["ties", "1.0"]])
+    >>> print(overview("All", [table, Plane(name="p", title="Places", notes=["a note"], reference="individual", clouds=[])]), end="")
+    # All
+    <BLANKLINE>
+    ## Cost
+    <BLANKLINE>
+    | model | % |
+    | --- | ---: |
+    | ties | 1.0 |
+    <BLANKLINE>
+    ## Places
+    <BLANKLINE>
+    ![Places](p.png)
+    <BLANKLINE>
+    - a note
+    """
+    lines = [f"# {title}"]
+    for each in exhibits:
+        shown = markdown_lines(each.header, each.rows) if isinstance(each, Table) else [f"![{each.title}]({each.name}.png)"]
+        lines += ["", f"## {each.title}", "", *shown]
+    return _with_notes(lines, dict.fromkeys(note for each in exhibits for note in each.notes))
+
+
+def _with_notes(lines: Sequence[str], notes: Iterable[str]) -> str:
+    told = [f"- {note}" for note in notes]
+    return "\n".join([*lines, *([""] if told else []), *told]) + "\n"

@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -108,7 +108,6 @@ def make_app(model: MultiTaskModel, limits: Limits | None = None) -> FastAPI:
 
     app = FastAPI(title="Suture", summary=f"One model for {len(model.tasks)} tasks.", lifespan=lifespan)
     _add_errors(app, figures)
-
     _add_pages(app, model, batcher, figures)
 
     @app.post("/predict", response_model=Answers, response_model_exclude_none=True, openapi_extra=_body())
@@ -141,10 +140,11 @@ def _add_pages(app: FastAPI, model: MultiTaskModel, batcher: Batcher, figures: F
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """Say whether the model answers: an idle one is asked, one at work has just shown it."""
+        """Say whether the model answers: an idle one is asked, one at work shows it by its last batch."""
         if batcher.running and batcher.waiting == 0:
-            await batcher.predict([model.backbone.sample], [model.tasks[0]])
-        if not batcher.running:
+            with suppress(Exception):  # the batcher remembers that it failed
+                await batcher.predict([model.backbone.sample], [model.tasks[0]])
+        if batcher.failing or not batcher.running:
             raise Refused(503, "the model does not answer")
         return {"status": "ok"}
 

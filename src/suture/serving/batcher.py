@@ -48,8 +48,8 @@ class Batcher:
 
     @property
     def running(self) -> bool:
-        """Whether jobs are taken, and the last batch was answered."""
-        return self._runner is not None and not self._runner.done() and not self.failing
+        """Whether jobs are taken; ``failing`` says whether the last one failed, and not for what a client had sent."""
+        return self._runner is not None and not self._runner.done()
 
     def start(self) -> None:
         """Begin to take jobs; to be called where the event loop runs."""

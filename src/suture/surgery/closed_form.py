@@ -28,6 +28,9 @@ class ClosedForm:
 
     Rank 0 only moves the mean. A single shrinkage is taken as it is.
     Raises :class:`InvalidHyperparameter` for a negative rank, shrinkages that are not positive, or fewer than two folds.
+
+    >>> ClosedForm(rank=4, shrinkages=[0.1]).folds
+    4
     """
 
     rank: int = 16
@@ -126,10 +129,6 @@ class Regression:
         missing = (nu - self.nu - mu + self.mu) @ self.V
         given = (mu - self.mu) @ self.P
         return (self.P * (2 * xr @ self.V - xx @ self.P)).sum(dim=0) + missing.square() - (missing - given).square()
-
-    def cut(self, rank: int) -> "Regression":
-        """Return its first components only."""
-        return Regression(self.mu, self.nu, self.P[:, :rank], self.V[:, :rank])
 
 
 def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Iterator[Regression]:

@@ -15,6 +15,7 @@ from suture.backbones import BlockwiseBackbone, Passage, rows_of
 from suture.errors import DataError, InvalidHyperparameter
 from suture.surgery.closed_form import SHRINKAGES, ClosedForm, Moments, Regression, Solution, solve
 from suture.surgery.module import Correction, Surgery
+from suture.surgery.pairs import check_inputs
 from suture.types import Progress, no_progress
 
 PILOT = 2
@@ -56,6 +57,13 @@ def fit_deep_closed_form(
     whatever the number of inputs. ``progress`` counts inputs times (blocks + 1), those of the look before too.
     Raises :class:`DataError` for a task without inputs, or networks of different depth; :class:`InvalidHyperparameter` for layers that
     there are not.
+
+    >>> from suture.surgery.sites import bias_by_block
+    >>> texts = ["cat", "dog", "emu", "fox", "hen", "owl", "pig", "yak"]
+    >>> surgery = fit_deep_closed_form({"pets": texts}, backbone, lambda task: expert, ClosedForm(rank=4))
+    >>> before, after = (bias_by_block(backbone, expert, texts, how) for how in (None, [each for _, each in surgery.sites("pets")]))
+    >>> all(left < 0.1 * was for left, was in zip(after, before, strict=True))
+    True
     """
     settings, final, blocks = settings or ClosedForm(), {}, {}
     for task, inputs in calibration.items():
@@ -64,14 +72,7 @@ def fit_deep_closed_form(
         chosen = chosen_sites(layers, merged.blocks.depth)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="surgery-") as folder:
             fit = _TaskFit(merged, expert, list(merged.batches(inputs)), settings, Path(folder), progress, chosen)
-            ranks = [settings.rank] * len(chosen)
-            if allot and len(inputs) >= PILOT:
-                look = replace(settings, rank=MOST * settings.rank, shrinkages=max(settings.shrinkages, SHRINKAGES, key=len))
-                pilot = replace(fit, batches=list(merged.batches(inputs[::PILOT])), settings=look)
-                found = list(pilot.solutions([look.rank] * len(ranks)))
-                costs = [len(solution.regression.mu) for solution in found]
-                total = settings.rank * sum(cost for cost, corrected in zip(costs, chosen, strict=True) if corrected)
-                ranks = allotted([solution.gains for solution in found], total, costs)
+            ranks = fit.ranks(list(merged.batches(inputs[::PILOT]))) if allot and len(inputs) >= PILOT else [settings.rank] * len(chosen)
             *blocks[task], final[task] = (
                 solution.regression.correction() if corrected else Correction.identity(len(solution.regression.mu), "none")
                 for solution, corrected in zip(fit.solutions(ranks), chosen, strict=True)
@@ -124,8 +125,7 @@ def chosen_sites(layers: Sequence[int] | None, depth: int) -> list[bool]:
 
 def check_networks(task: str, inputs: Sequence[Any], merged: BlockwiseBackbone, expert: BlockwiseBackbone) -> None:
     """Raise :class:`DataError` for a task without inputs, or networks of different depth."""
-    if not inputs:
-        raise DataError(f"task {task!r} has no inputs to calibrate on")
+    check_inputs(task, inputs)
     if merged.blocks.depth != expert.blocks.depth:
         raise DataError(f"task {task!r}: the merged network has {merged.blocks.depth} blocks, the expert {expert.blocks.depth}")
 
@@ -142,6 +142,14 @@ class _TaskFit:
     progress: Progress
     chosen: Sequence[bool]
     """Which sites are corrected."""
+
+    def ranks(self, pilot: Sequence[tuple[list[int], Any]]) -> list[int]:
+        """Return the rank of every site that a look at some batches allots to it, the average being that of the settings."""
+        look = replace(self.settings, rank=MOST * self.settings.rank, shrinkages=max(self.settings.shrinkages, SHRINKAGES, key=len))
+        found = list(replace(self, batches=pilot, settings=look).solutions([look.rank] * len(self.chosen)))
+        costs = [len(solution.regression.mu) for solution in found]
+        total = self.settings.rank * sum(cost for cost, corrected in zip(costs, self.chosen, strict=True) if corrected)
+        return allotted([solution.gains for solution in found], total, costs)
 
     def solutions(self, ranks: Sequence[int]) -> Iterator[Solution]:
         """Yield what is found at every site in forward order, of at most these ranks; the corrections of each reach the next.

@@ -52,13 +52,12 @@ def fit_deep_surgery(
     Raises :class:`DataError` for a task without inputs, networks of different depth, or a start that is not deep;
     :class:`InvalidHyperparameter` for a schedule that ties tasks together, takes one pass or asks for a closed form to start from, for
     layers that there are not, or ``trained`` with several tasks.
+
+    >>> surgery = fit_deep_surgery({"pets": ["cat", "dog"]}, backbone, lambda task: expert, Schedule(rank=2, iterations=2), seed=0)
+    >>> [correction.rank for _, correction in surgery.sites("pets")]
+    [2, 2, 2]
     """
-    if len(trained) and len(calibration) > 1:
-        raise InvalidHyperparameter(f"parameters of the network are trained for one task at a time, not for {', '.join(calibration)}")
-    if schedule.stale_momentum or schedule.one_pass:
-        raise InvalidHyperparameter("deep surgery is fitted task by task, in batches drawn again and again: no stale_momentum, no one_pass")
-    if schedule.start == "closed_form":
-        raise InvalidHyperparameter("deep surgery starts from a closed form that is given to it: start=fit_deep_closed_form(...)")
+    _check_asked(list(calibration), schedule, trained)
     final, blocks = {}, {}
     for task, inputs in calibration.items():
         expert = expert_of(task)
@@ -71,6 +70,16 @@ def fit_deep_surgery(
         fit = _TaskFit(merged, inputs, targets, modules, chosen, trained, schedule, kept, watched, generator, precision)
         *blocks[task], final[task] = fit.run(progress)
     return Surgery(final, blocks)
+
+
+def _check_asked(tasks: Sequence[str], schedule: Schedule, trained: Sequence[Tensor]) -> None:
+    """Raise :class:`InvalidHyperparameter` for what deep surgery does not do."""
+    if len(trained) and len(tasks) > 1:
+        raise InvalidHyperparameter(f"parameters of the network are trained for one task at a time, not for {', '.join(tasks)}")
+    if schedule.stale_momentum or schedule.one_pass:
+        raise InvalidHyperparameter("deep surgery is fitted task by task, in batches drawn again and again: no stale_momentum, no one_pass")
+    if schedule.start == "closed_form":
+        raise InvalidHyperparameter("deep surgery starts from a closed form that is given to it: start=fit_deep_closed_form(...)")
 
 
 def _started(widths: Sequence[int], chosen: Sequence[bool], schedule: Schedule, generator: torch.Generator) -> list[Correction]:

@@ -40,6 +40,13 @@ def save_surgery(file: Path, surgery: Surgery, origin: Origin | None = None) -> 
     """Write each correction to ``<task>.down``, ``.up`` and, if it has one, ``.shift``; block l's to ``<task>.blocks.<l>.down`` and so on.
 
     The origin and the activation go into the metadata. Raises :class:`DataError` when corrections differ in their activation.
+
+    >>> import torch
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_surgery(Path(folder) / "surgery.safetensors", Surgery({"spam": Correction(torch.zeros(2, 8), torch.zeros(8, 2))}))
+    ...     load_surgery(Path(folder) / "surgery.safetensors").rank
+    2
     """
     write_tensors(file, *surgery_parts(surgery), KIND, surgery.tasks, origin)
 
@@ -76,7 +83,10 @@ def _named(surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
 
 
 def load_surgery(file: Path) -> Surgery:
-    """Read what :func:`save_surgery` wrote; raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes."""
+    """Read what :func:`save_surgery` wrote, as the example there shows.
+
+    Raises :class:`CorruptCheckpoint` when a correction is not whole or of other shapes.
+    """
     tensors = open_checkpoint(file)
     if (kind := metadata_of(file).get("suture", KIND)) != KIND:
         raise CorruptCheckpoint(f"{file} is a file of {kind}, not of surgery alone; open it with load_operation")

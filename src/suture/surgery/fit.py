@@ -46,10 +46,9 @@ def fit_surgery(
     it does not change a task's module (but for rounding, and but for stale momentum). ``progress`` counts steps; those that an early
     stop saves count as done.
 
-    With ``schedule.held_out`` each task's module is that of the look at which its held-out loss was least, the first look being at
-    the start. Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out.
-
-    A module that diverges is the identity in the result, with a :class:`SutureWarning`.
+    With ``schedule.held_out`` each task's module is that of the look at which its held-out loss was least, the first being at the start.
+    Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out. A module that
+    diverges is the identity in the result, with a :class:`SutureWarning`.
 
     ``watch`` is called every ``schedule.look_every`` iterations, at the start (0) and at the end, with a copy of the modules. The
     modules of a task that has ended are its result.
@@ -68,31 +67,12 @@ def fit_surgery(
     """
     with one_thread():
         fit, state = _Fit.of(calibration, schedule, seed)
-        identity = identity_of(calibration, schedule, seed) if resume else ""
-        found = read_state(resume, identity) if resume else None
-        state, start = found or (state, 0)
-        progress(start * schedule.steps_per_iteration)
-        end = max(fit.ends)
-        for iteration in range(end + 1):
-            batches = next(fit.batches)  # a fit that is resumed draws again what was drawn before
-            if iteration < start:
-                continue
-            if resume and iteration % SAVE_EVERY == 0:
-                write_state(resume, state, iteration, identity)
-            ended = torch.tensor([iteration >= own for own in fit.ends])
-            if iteration % schedule.look_every == 0 or iteration == end:
-                if schedule.held_out:
-                    fit.look(state, iteration, ended)
-                if watch:
-                    watch(iteration, fit.surgery(state))
-            state.running &= ~ended
-            if not state.running.any():
-                break
-            fit.iterate(state, batches, first=iteration == 0)
-            progress(schedule.steps_per_iteration)
-        if iteration < end:
-            progress((end - iteration) * schedule.steps_per_iteration)
-        if resume:
+        if resume is None:
+            fit.run(state, 0, progress, watch)
+        else:
+            identity = identity_of(calibration, schedule, seed)
+            state, start = read_state(resume, identity) or (state, 0)
+            fit.run(state, start, progress, watch, lambda iteration: write_state(resume, state, iteration, identity))
             resume.unlink(missing_ok=True)
         return _finite(fit.surgery(state))
 
@@ -149,6 +129,31 @@ class _Fit:
         sizes = [len(pair[0]) for pair in train]
         batches, ends = _batches(sizes, schedule, generators), [schedule.iterations_for(size) for size in sizes]
         return cls(tuple(calibration), schedule, merged, expert, batches, held, ends), State.of(starts)
+
+    def run(
+        self, state: State, start: int, progress: Progress, watch: Watch | None, keep: Callable[[int], None] = lambda _iteration: None
+    ) -> None:
+        """Take the state, after so many iterations, to the end of the fit; ``keep`` is called every so often, to write it down."""
+        per_iteration, end = self.schedule.steps_per_iteration, max(self.ends)
+        progress(start * per_iteration)
+        for iteration in range(end + 1):
+            batches = next(self.batches)  # a fit that is resumed draws again what was drawn before
+            if iteration < start:
+                continue
+            if iteration % SAVE_EVERY == 0:
+                keep(iteration)
+            ended = torch.tensor([iteration >= own for own in self.ends])
+            if iteration % self.schedule.look_every == 0 or iteration == end:
+                if self.schedule.held_out:
+                    self.look(state, iteration, ended)
+                if watch:
+                    watch(iteration, self.surgery(state))
+            state.running &= ~ended
+            if not state.running.any():
+                progress((end - iteration) * per_iteration)
+                return
+            self.iterate(state, batches, first=iteration == 0)
+            progress(per_iteration)
 
     def surgery(self, state: State) -> Surgery:
         """Return a copy of the modules as they are."""

@@ -39,9 +39,19 @@ def represent(
 
     Raises :class:`suture.errors.UnknownName` for another task, :class:`suture.errors.DataError` when there is none, and
     :class:`suture.errors.IncompatibleExperts` when the operation is not one of this backbone.
+
+    >>> from suture.surgery import Correction
+    >>> nothing = Surgery({"pets": Correction.identity(4)})
+    >>> bool((represent(nothing, backbone, "pets", ["cat"]) == encode(backbone, ["cat"])).all())
+    True
     """
+    return represent_by(operation, network_after(operation, merged, task), task, inputs, progress)
+
+
+def represent_by(operation: Operation, network: Backbone, task: str, inputs: Sequence[Any], progress: Progress) -> Float[Tensor, "n k"]:
+    """Return the same by a network that has the task's residuals in it already (:func:`network_after`)."""
     _, surgery = parts_of(operation)
-    z = encode(network_after(operation, merged, task), inputs, progress, () if surgery is None else surgery.blocks_of(task))
+    z = encode(network, inputs, progress, () if surgery is None else surgery.blocks_of(task))
     return z if surgery is None else surgery(task, z)
 
 
@@ -62,6 +72,15 @@ def save_operation(file: Path, operation: Operation, origin: Origin | None = Non
     """Write an operation to one safetensors file, and how it came about into its metadata.
 
     Where both are written, tensors are named as in files of one: residuals end in ``/left``, ``/right`` or ``/change``.
+
+    >>> import torch
+    >>> from tempfile import TemporaryDirectory
+    >>> from suture.surgery.residual import low_rank_residuals
+    >>> residuals = low_rank_residuals({"w": torch.zeros(2, 2)}, {"spam": {"w": torch.eye(2)}}, ["w"], rank=1)
+    >>> with TemporaryDirectory() as folder:
+    ...     save_operation(Path(folder) / "surgery.safetensors", residuals)
+    ...     load_operation(Path(folder) / "surgery.safetensors").tasks
+    ('spam',)
     """
     if isinstance(operation, Residuals):
         save_residuals(file, operation, origin)
@@ -73,7 +92,10 @@ def save_operation(file: Path, operation: Operation, origin: Origin | None = Non
 
 
 def load_operation(file: Path) -> Operation:
-    """Read what :func:`save_operation` wrote; raises :class:`suture.errors.CorruptCheckpoint` when it is not whole, or something else."""
+    """Read what :func:`save_operation` wrote, as the example there shows.
+
+    Raises :class:`suture.errors.CorruptCheckpoint` when it is not whole, or something else.
+    """
     tensors = open_checkpoint(file)  # says what is wrong with a file that is none
     kind = metadata_of(file).get("suture")
     if kind == BOTH:

@@ -1,6 +1,6 @@
 """What surgery is fitted on: the same inputs as the merged backbone represents them, and as the expert does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,6 +9,12 @@ from suture.errors import DataError
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """One task's calibration representations, shape (N_t, k): of the merged backbone, of the expert."""
+
+
+def check_inputs(task: str, inputs: Sized) -> None:
+    """Raise :class:`DataError` for a task without calibration inputs."""
+    if len(inputs) == 0:
+        raise DataError(f"task {task!r} has no inputs to calibrate on")
 
 
 def check_pairs(calibration: Mapping[str, Pair]) -> int:

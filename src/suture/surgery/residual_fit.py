@@ -15,7 +15,8 @@ from suture.backbones import Backbone, batches_of_like_length
 from suture.backbones.calibration import TOKENS_PER_BATCH
 from suture.backbones.walk import BlockWalk, stages_of
 from suture.checkpoints import Weights
-from suture.errors import DataError, InvalidHyperparameter
+from suture.errors import InvalidHyperparameter
+from suture.surgery.pairs import check_inputs
 from suture.surgery.residual import (
     MATRIX,
     Change,
@@ -70,8 +71,7 @@ def calibrated_residuals(
         raise InvalidHyperparameter(f"shrinkage must be a positive number, not {shrinkage}")
     names, changes = tensors_of_blocks(merged), {}
     for task, inputs in calibration.items():
-        if not inputs:
-            raise DataError(f"task {task!r} has no inputs to calibrate on")
+        check_inputs(task, inputs)
         expert = expert_of(task)
         plain = low_rank_residuals(merged.weights, {task: expert.weights}, names, rank)
         fit = _TaskFit(task, merged.weights, expert.weights, rank, shrinkage, dict(plain.of(task)))

@@ -1,9 +1,10 @@
 """Prompts of zero-shot heads: the names of a task's classes as texts say them, and templates to put them in."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from suture.errors import DataError
 
@@ -37,6 +38,15 @@ class Prompts:
         return [[template.replace("{}", name) for template in self.templates] for name in self.classes]
 
 
+class _Content(BaseModel):
+    """What a file of prompts holds."""
+
+    model_config = ConfigDict(strict=True)
+
+    classes: list[str]
+    templates: list[str]
+
+
 def read_prompts(place: Known | Path) -> Prompts:
     """Read the prompts of a task that Suture knows, or of a JSON file with ``classes`` and ``templates``, lists of texts.
 
@@ -47,16 +57,11 @@ def read_prompts(place: Known | Path) -> Prompts:
     """
     file = HERE / f"{place}.json" if isinstance(place, str) else place
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        classes, templates = content["classes"], content["templates"]
+        content = _Content.model_validate_json(file.read_bytes())
+        return Prompts(content.classes, content.templates)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
         raise DataError(f"{file}: expected JSON with the keys 'classes' and 'templates', each a list of texts") from error
-    for texts in (classes, templates):
-        if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
-            raise DataError(f"{file}: expected JSON with the keys 'classes' and 'templates', each a list of texts")
-    try:
-        return Prompts(classes, templates)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error

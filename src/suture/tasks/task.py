@@ -16,6 +16,9 @@ class Split:
     """Inputs and, where they are known, their labels.
 
     Raises :class:`DataError` when it is empty, or there are not as many labels as inputs.
+
+    >>> len(Split(["good", "bad"], torch.tensor([1, 0])))
+    2
     """
 
     inputs: Sequence[Input]
@@ -58,7 +61,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """One classification task. The calibration split is disjoint from the test split unless the task says otherwise."""
+    """One classification task. The calibration split is disjoint from the test split unless the task says otherwise.
+
+    >>> Task("films", ("bad", "good"), {"test": Split(["a gem"], torch.tensor([1]))}).split("test").known_labels()
+    tensor([1])
+    """
 
     name: str
     classes: Sequence[str]

