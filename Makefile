@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test docs soak results clean
+.PHONY: demo test docs soak mutants results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
@@ -17,6 +17,9 @@ docs: $(VENV)/.installed-dev  ## the documentation as a site, to open at out/sit
 SHARE ?= 1
 soak: $(VENV)/.installed-dev  ## the gates of the tests as a long run; SHARE=0.01 makes a hundredth of it
 	$(VENV)/bin/python scripts/soak.py --share $(SHARE)
+
+mutants: $(VENV)/.installed-dev  ## change the code in small ways, and see whether the tests notice
+	$(VENV)/bin/python scripts/mutants.py docs/results/mutation.md
 
 results: demo  ## refresh what the documentation shows
 	mkdir -p docs/results docs/images
@@ -40,4 +43,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out mutants build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

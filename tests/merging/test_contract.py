@@ -16,6 +16,7 @@ from merging.oracles import CASES, Oracle
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import SutureWarning
 from suture.merging import METHODS, DataDrivenMethod, MergingMethod, merge_tensors
+from suture.merging.streaming import restore
 
 SHAPES = {"matrix": (7, 5), "second": (11, 7), "vector": (11,), "scalar": (), "one": (1,), "empty": (0, 3), "kernel": (2, 3, 2, 2)}
 each_method = pytest.mark.parametrize(("method", "oracle"), CASES, ids=[str(method) for method, _ in CASES])
@@ -121,6 +122,25 @@ def test_blocks_do_not_show(method: MergingMethod, oracle: Oracle, tmp_path: Pat
     monkeypatch.setattr("suture.merging.streaming.SEGMENT", 8)
     for name, tensor in merge(method, base, *experts).items():
         assert torch.equal(tensor, whole[name])
+
+
+@each_method
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_sums_come_in_the_precision_of_sums(
+    method: MergingMethod, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    base, *experts = (on_disk(tmp_path, f"model{seed}", model(seed, dtype)) for seed in range(3))
+    seen = list[tuple[torch.dtype, bool]]()
+
+    def restored(own: Tensor, delta: Tensor, target: Tensor) -> None:
+        if own.numel():
+            seen.append((delta.dtype, delta.shape == own.shape == target.shape))
+        restore(own, delta, target)
+
+    monkeypatch.setattr("suture.merging.driver.restore", restored)
+    merge(method, base, *experts)
+    assert len(seen) == len(SHAPES) - 1
+    assert set(seen) == {(torch.promote_types(dtype, torch.float32), True)}
 
 
 def test_equal_experts_average_to_the_expert(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.network import Network
 from suture.checkpoints import open_checkpoint, read_manifest
-from suture.errors import IncompatibleExperts, NonFiniteTensor, OutputError, SutureWarning, UsageError
+from suture.errors import IncompatibleExperts, NonFiniteTensor, OutputError, OutputExists, SutureWarning, UsageError
 from suture.merging import AdaMerging, MergingMethod, TaskArithmetic, Ties, WeightAveraging, merge_tensors, merge_to_folder
 from suture.types import Progress
 
@@ -130,6 +130,33 @@ def test_not_finite_in_overflow_out(tmp_path: Path) -> None:
             list(merge_tensors(TaskArithmetic(), opened["base"], [opened[name]]))
     with pytest.raises(NonFiniteTensor, match="more than"):
         list(merge_tensors(TaskArithmetic(scale=3.0), opened["base"], [opened["big"]]))
+
+
+def test_a_folder_is_replaced_when_asked_for_and_its_manifest_tells_all(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    base, expert = open_checkpoint(bert), open_checkpoint(experts["pets"])
+    merge_to_folder(TaskArithmetic(), base, [expert], tmp_path / "out")
+    with pytest.raises(OutputExists):
+        merge_to_folder(Ties(), base, [expert], tmp_path / "out")
+    merge_to_folder(Ties(), base, [expert], tmp_path / "out", dtype=torch.bfloat16, batch_norm="base", about={"by": "hand"}, replace=True)
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
+    assert manifest.settings == {
+        "method": str(Ties()),
+        "base": str(bert),
+        "experts": [str(expert.path)],
+        "by": "hand",
+        "batch_norm": "base",
+        "dtype": "torch.bfloat16",
+    }
+    assert manifest.inputs == {str(each.path): f"fingerprint:{each.fingerprint}" for each in (base, expert)}
+
+
+def test_an_output_that_is_an_input_is_refused(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    base, expert = open_checkpoint(bert), open_checkpoint(experts["pets"])
+    merge_to_folder(TaskArithmetic(), base, [expert], tmp_path / "out")
+    for taken in (merge_to_folder(TaskArithmetic(), base, [expert], tmp_path / "again"), tmp_path / "out"):
+        with pytest.raises(OutputError, match="input"):
+            merge_to_folder(TaskArithmetic(), base, [open_checkpoint(taken)], taken, replace=True)
 
 
 def test_the_manifest_is_json_with_digests(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:

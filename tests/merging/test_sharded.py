@@ -88,6 +88,16 @@ def test_what_is_tied_across_shards_stays_tied(tmp_path: Path) -> None:
     assert torch.equal(out["first"], out["again"])
 
 
+def test_where_files_cannot_have_two_names_they_are_copied(
+    sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(f"{source} and {target} would be one")
+
+    monkeypatch.setattr("suture.merging.sharded.os.link", refuse)
+    both(TaskArithmetic(), sharded, [open_checkpoint(path) for path in experts.values()], tmp_path, engine=LocalEngine())
+
+
 def test_another_precision(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
     sources = [open_checkpoint(path) for path in experts.values()]
     both(TaskArithmetic(), sharded, sources, tmp_path, engine=LocalEngine(), dtype=torch.bfloat16)

@@ -171,6 +171,10 @@ def test_no_other_ranks_of_a_sum_are_worth_more(gains: list[list[int]], total: i
     choices = product(*(range(len(own) + 1) for own in falling))
     best = max(worth(falling, choice) for choice in choices if sum(choice) <= total)
     assert worth(falling, ranks) == best
+    assert all(float(own[rank - 1]) > 0 for rank, own in zip(ranks, falling, strict=True) if rank)  # nothing is taken for nothing
+    assert allotted(falling, 3 * total + 2, [3] * len(falling)) == ranks
+    costs = [2 + place for place in range(len(falling))]
+    assert sum(rank * cost for rank, cost in zip(allotted(falling, total, costs), costs, strict=True)) <= total
     rising = [torch.tensor(own, dtype=torch.float64) for own in gains]
     assert sum(allotted(rising, total)) <= total
     assert worth(rising, allotted(rising, 99)) == sum(max([0, *own.cumsum(dim=0).tolist()]) for own in rising)

@@ -112,6 +112,8 @@ def test_a_file_tells_how_its_surgery_came_about(tmp_path: Path) -> None:
     assert read_origin(file) == origin
     save_surgery(file, trained(0))
     assert read_origin(file) is None
+    save_file(load_file(file), tmp_path / "old.safetensors", {"calibration": "held-out", "samples": "64", "seed": "3", "backbone": "abc"})
+    assert read_origin(tmp_path / "old.safetensors") == Origin("held-out", 64, 3, "abc", "surgery", 0)
     save_file(load_file(file), tmp_path / "spoilt.safetensors", metadata={"samples": "many", "seed": "1"})
     with pytest.raises(CorruptCheckpoint, match="does not say how it was fitted"):
         read_origin(tmp_path / "spoilt.safetensors")

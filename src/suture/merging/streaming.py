@@ -121,6 +121,7 @@ class Streamed:
             if share == 1:
                 self.progress(size)
         if share == 1:
+            self.progress(self.base.elements - self.size)  # other tensors are announced too, and there is nothing to do for them
             # A pass that has to be repeated is not counted again.
             self.progress = no_progress
 
