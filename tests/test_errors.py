@@ -173,7 +173,7 @@ READING: dict[str, tuple[str, Call]] = {
     ),
     "a model": ("pathlib.Path.read_bytes", read_description),
     "a report": ("pathlib.Path.read_bytes", read_report),
-    "prompts": ("suture.tasks.prompts.json.loads", lambda at: read_prompts(at / "prompts.json")),
+    "prompts": ("suture.tasks.prompts._Content.model_validate_json", lambda at: read_prompts(at / "prompts.json")),
     "jsonl": ("suture.tasks.data.json.loads", lambda at: read_split(at / "a.jsonl", None)),
     "csv": ("suture.tasks.data.csv.DictReader", lambda at: read_split(at / "a.csv", None)),
     "parquet": ("pyarrow.parquet.read_table", lambda at: read_split(at / "a.parquet", None)),

@@ -26,10 +26,9 @@ def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
 def world(bert: Path, make_expert: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with all that the how-to pages name: base, experts, adapters, an old pickle, data, and the recipe of the page on data."""
     (tmp_path / "base").symlink_to(bert)
-    for seed, name in enumerate(("films", "books", "mail"), 1):
-        make_expert(name, seed)
+    *_, mail = [make_expert(name, seed) for seed, name in enumerate(("films", "books", "mail"), 1)]
     (tmp_path / "old").mkdir()
-    torch.save({"state_dict": load_file(bert / "model.safetensors")}, tmp_path / "old" / "mail.pt")
+    torch.save({"state_dict": load_file(mail / "model.safetensors")}, tmp_path / "old" / "mail.pt")
     for seed, name in enumerate(("films", "books"), 1):
         save_adapter(tmp_path / "adapters" / name, rank=seed + 1)
     for split, size in (("unlabelled", 40), ("test", 30), ("few-per-class", 10)):

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from docs.conftest import DOCS, FENCE, ROOT
-from suture.cli.paper import app
+from suture.cli.looking import app
 
 SOURCES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 INLINE = re.compile(r"`suture ([a-z-]+)([^`]*)`")
@@ -32,6 +32,8 @@ def in_blocks(page: Path) -> list[list[str]]:
 def test_commands_are_taken(page: Path) -> None:
     known = commands()
     for name, *arguments in in_blocks(page):
+        if name == "--help":
+            continue
         known[name].make_context(name, arguments)
     for name, rest in INLINE.findall(page.read_text(encoding="utf-8")):
         assert name in known, f"suture {name}"
@@ -41,4 +43,4 @@ def test_commands_are_taken(page: Path) -> None:
 
 def test_commands_are_found() -> None:
     assert ["serve", "model/"] in in_blocks(ROOT / "README.md")
-    assert sum(len(in_blocks(page)) for page in SOURCES) > 60
+    assert sum(len(in_blocks(page)) for page in SOURCES) > 55
