@@ -201,9 +201,7 @@ def test_limits_hold_what_declares_little_and_becomes_much(tmp_path: Path) -> No
 @pytest.mark.parametrize("out", ["new.safetensors", "new"])
 def test_a_disk_that_is_too_small_is_the_outputs_fault(tmp_path: Path, out: str) -> None:
     torch.save({"w": torch.zeros(1).expand(1 << 50)}, tmp_path / "old.pt")
-    with pytest.raises(
-        OutputError, match=r"cannot write .*new.*: No space left on device: [0-9,]{21} bytes are needed for .*, and"
-    ):
+    with pytest.raises(OutputError, match=r"cannot write .*new.*: No space left on device: [0-9,]{21} bytes are needed for .*, and"):
         convert(tmp_path / "old.pt", tmp_path / out)
     assert [file.name for file in tmp_path.iterdir()] == ["old.pt"]
 
