@@ -88,7 +88,7 @@ def staged_folder(
                 _commit(stage, out, replace=replace)
         finally:
             if not _stranded(place):
-                shutil.rmtree(place, ignore_errors=True)
+                _remove(place)
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def _sweep(out: Path) -> None:
                 warnings.warn(message, SutureWarning, stacklevel=2)
                 continue
             (place / OLD).rename(out)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
 
 
 def _check_name(out: Path) -> None:
@@ -263,4 +263,12 @@ def _swap(stage: Path, out: Path) -> None:
                 raise OutputError(f"cannot write {out}: {error}; what stood there is whole, at {old}") from error
         raise
     flush(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(place: Path) -> None:
+    """Remove a folder, as far as that can be done; a call that fails once may not fail again."""
+    for _ in range(2):
+        shutil.rmtree(place, ignore_errors=True)
+        if not os.path.lexists(place):
+            return
