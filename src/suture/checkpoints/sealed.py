@@ -9,11 +9,12 @@ from torch import Tensor
 from suture.checkpoints.header import header_of, parsed
 from suture.checkpoints.reading import Checkpoint, TensorSpec, open_checkpoint
 from suture.checkpoints.staging import staged_file
-from suture.checkpoints.writing import BLANK, CHUNK, SHA256, write_safetensors
+from suture.checkpoints.writing import BLANK, SHA256, write_safetensors
 from suture.errors import CorruptCheckpoint, reading
 
 KIND = "suture"
 """Where the metadata says what a file of ours is."""
+CHUNK = 1 << 20
 
 
 def write_sealed(file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:

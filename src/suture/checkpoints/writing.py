@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 
 from suture.checkpoints.reading import DTYPES, TensorSpec
-from suture.errors import reading
 
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What a write says that finds the disk, the user's part of it, or the file full."""
 SHA256 = "sha256"
 """Where the metadata of a safetensors file tells the file's own digest."""
-CHUNK = 1 << 20
-"""Bytes that are read or copied at a time."""
 BLANK = "0" * 64
 """What stands in the place of a digest while it is taken of what holds it."""
 
@@ -87,26 +84,6 @@ def write_safetensors(
             stream.flush()
             os.fsync(stream.fileno())
     return digest.hexdigest()
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file of somebody's; raises :class:`CheckpointNotFound` where that cannot be read, and as :func:`write_text` does."""
-    with reading(source, "readable"):
-        original, size = source.open("rb"), source.stat().st_size
-    with original:
-        check_room(target, size)
-        with _told(target, size):
-            copy = target.open("wb")
-        with copy:
-            while True:
-                with reading(source, "readable"):
-                    content = original.read(CHUNK)
-                if not content:
-                    break
-                with _told(target, size):
-                    copy.write(content)
-            with _told(target, size):
-                copy.flush()
 
 
 def check_room(file: Path, size: int) -> None:

@@ -13,6 +13,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint
 from suture.checkpoints.companions import copy_companions, copy_files
 from suture.checkpoints.layout import name_in_folder
 from suture.checkpoints.verifying import check_file
-from suture.checkpoints.writing import copy_file, write_text
+from suture.checkpoints.writing import write_text
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts, OutputError, UnsupportedFormat, in_short, reading
 from suture.multitask.card import model_card
 from suture.multitask.facts import Facts
@@ -108,7 +109,7 @@ def _surgery_parameters(model: MultiTaskModel) -> dict[str, int]:
 def _copy_backbone(backbone: Backbone, weights: Checkpoint, folder: Path) -> None:
     """Copy weights, byte for byte, and what belongs to them."""
     for file in weights.files:
-        copy_file(file, folder / name_in_folder(weights, file))
+        shutil.copyfile(file, folder / name_in_folder(weights, file))
     if backbone.folder != weights.folder:
         copy_files(backbone.folder, folder)
     copy_companions(weights, folder)
