@@ -209,16 +209,16 @@ def _faults_inside(stage: Path, out: Path) -> Iterator[None]:
 def _seal(stage: Path, manifest: Manifest) -> None:
     """Flush every file, see to it that weights read back, and write the manifest with all digests; those taken while writing stand."""
     files = sorted(file for file in stage.rglob("*") if file.is_file())
+    known, names = manifest.files, {file.relative_to(stage).as_posix(): file for file in files}
     for file in files:
         flush(file)
-        if file.suffix == ".safetensors":
-            try:
+    try:
+        for file in files:
+            if file.suffix == ".safetensors":
                 open_checkpoint(file)
-            except CheckpointError as error:
-                raise OutputError(f"what was written does not read back: {error}") from error
-    known = manifest.files
-    names = {file.relative_to(stage).as_posix(): file for file in files}
-    manifest.files = {name: known.get(name) or sha256_of(file) for name, file in names.items()}
+        manifest.files = {name: known.get(name) or sha256_of(file) for name, file in names.items()}
+    except CheckpointError as error:
+        raise OutputError(f"what was written does not read back: {error}") from error
     write_manifest(stage, manifest)
     for folder in (*(place for place in stage.rglob("*") if place.is_dir()), stage):
         flush(folder)
