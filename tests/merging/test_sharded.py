@@ -1,6 +1,7 @@
 """Merging shard by shard: the same bytes as merging at once."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.engine import Engine, LocalEngine, RayEngine, run_steps
-from suture.errors import NonFiniteTensor, OutputExists, UsageError
+from suture.errors import CorruptCheckpoint, NonFiniteTensor, OutputExists, UsageError
 from suture.merging import (
     AdaMerging,
     Dare,
@@ -103,6 +104,13 @@ def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts:
     assert len(before) == 2
     summary = run_steps(steps, store, LocalEngine())
     assert summary.ran == (steps[2].key,)
+    (kept, _) = before
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CorruptCheckpoint, match=r"safetensors is not as it was written: its sha256 is "):
+        merge_by_shards(Ties(), sharded, sources, tmp_path / "split", engine=LocalEngine())
+    kept.write_bytes(whole)
+    os.utime(kept, ns=(before[kept], before[kept]))
     assert before.items() <= {file: file.stat().st_mtime_ns for file in store.rglob("*.safetensors")}.items()
     both(Ties(), sharded, sources, tmp_path, engine=LocalEngine())
 

@@ -33,10 +33,10 @@ LONGEST = 1000
 
 
 class _Held(threading.local):
-    """The outputs whose locks this thread holds."""
+    """The outputs that this thread alone may write, with all that is in them, and whether that is by a lock."""
 
     def __init__(self) -> None:
-        self.places: set[Path] = set()
+        self.places: dict[Path, bool] = {}
 
 
 _held = _Held()
@@ -44,27 +44,45 @@ _held = _Held()
 
 @contextmanager
 def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Keep everybody else from writing ``out`` while the block runs; ``wait`` for whoever does. A thread may ask again for what it has.
+    """Keep everybody else from writing ``out`` while the block runs; ``wait`` for whoever does.
+
+    A thread may ask again for what it has, or for what is in it: that takes no lock of its own.
 
     Yields whether there is a lock: on file systems without, a :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
     Raises :class:`suture.errors.OutputBusy`, which names the holder, and :class:`OutputError` where no file can be made.
     """
-    place = Path(os.path.realpath(out.parent), out.name)
-    if place in _held.places:
-        yield True
+    place = _placed(out)
+    known = [_held.places[each] for each in (place, *place.parents) if each in _held.places]
+    if known:
+        yield known[0]
         return
     lock = place.with_name(f".{place.name}.lock")
     try:
         descriptor = _taken(lock, out, wait=wait)
     except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
-    _held.places.add(place)
+        raise OutputError(f"cannot write {out}: {error.strerror or error} ({lock})") from error
+    _held.places[place] = descriptor is not None
     try:
         yield descriptor is not None
     finally:
-        _held.places.discard(place)
+        del _held.places[place]
         if descriptor is not None:
             _given_back(lock, descriptor)
+
+
+@contextmanager
+def own(place: Path) -> Iterator[None]:
+    """Take a place for this thread's own while the block runs, as nobody else knows of it: nothing in it takes a lock."""
+    key = _placed(place)
+    _held.places[key] = True
+    try:
+        yield
+    finally:
+        del _held.places[key]
+
+
+def _placed(out: Path) -> Path:
+    return Path(os.path.realpath(out.parent), out.name)
 
 
 def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:

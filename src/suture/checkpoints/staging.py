@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from suture.checkpoints.locking import sole_writer
+from suture.checkpoints.locking import own, sole_writer
 from suture.checkpoints.manifest import Manifest, open_manifest, write_manifest
 from suture.checkpoints.reading import open_checkpoint, sha256_of
 from suture.checkpoints.writing import NO_ROOM, flush
@@ -80,7 +80,7 @@ def staged_folder(
         try:
             with _writing(out):
                 stage.mkdir()
-            with _faults_inside(stage, out):
+            with _faults_inside(stage, out), own(place):
                 yield stage
             with _writing(out):
                 _seal(stage, manifest)

@@ -27,6 +27,7 @@ from suture.checkpoints import (
     write_part,
     writing_to,
 )
+from suture.checkpoints.verifying import check_file
 from suture.engine import Engine, Resources, Step, run_steps
 from suture.errors import UsageError, reading
 from suture.merging.batch_norm import BatchNorm, check_variances
@@ -76,7 +77,10 @@ def merge_by_shards(
     shards = shard_steps(Merge(method, base, tuple(experts), dtype, batch_norm))
     with writing_to(out):
         check_output(out, replace=replace, inputs=inputs)
-        run_steps(shards, store, engine, stage)
+        summary = run_steps(shards, store, engine, stage)
+        for shard in shards:
+            if shard.key in summary.skipped:  # it has lain there since another run
+                check_file(store / shard.key, shard.target, shard.digest(store))
         manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
         manifest.files = {shard.target: shard.digest(store) for shard in shards}
         with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder:
