@@ -22,7 +22,7 @@ import torch.utils.serialization  # imported by reading, which may import nothin
 from torch import Tensor
 
 from suture.checkpoints.reading import TensorSpec
-from suture.checkpoints.writing import DTYPE_NAMES, size_of, write_safetensors
+from suture.checkpoints.writing import DTYPE_NAMES, write_safetensors
 
 LIBRARIES = ("open_clip.", "clip.", "src.", "timm.", "transformers.", "torch.nn.modules.", "torchvision.models.", "torchvision.transforms.")
 """What the names of stood-in classes begin with: libraries of networks, and ``src``, where the task-vectors authors keep their modules."""
@@ -84,7 +84,6 @@ def main() -> None:
         _confine(source, target)
         tensors, left_out = tensors_in(_load(source), key)
         specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        _check_written(specs, source.stat().st_size)
         write_safetensors(target, specs, tensors.items())
         answer: dict[str, Any] = {"tensors": len(tensors), "left_out": left_out}
     except RefusedError as error:
@@ -194,18 +193,6 @@ def _check_sizes(source: Path) -> None:
         raise RefusedError(f"its parts claim {declared:,} bytes, more than the file has ({source.stat().st_size:,})")
 
 
-def _most_written(size: int) -> int:
-    """Return how many bytes may come of a file of that size: what is shared in it is written for each."""
-    return 2 * size + (64 << 20)
-
-
-def _check_written(specs: Mapping[str, TensorSpec], size: int) -> None:
-    """Refuse tensors that are much larger than the file: a single number of it may stand for any number of them."""
-    needed = sum(map(size_of, specs.values()))
-    if needed > _most_written(size):
-        raise RefusedError(f"its tensors would take {needed:,} bytes, and it has {size:,}")
-
-
 def _limit(size: int) -> None:
     """Hold memory and the size of what is written, where the system can."""
     try:
@@ -217,7 +204,7 @@ def _limit(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + 4 * size + ROOM,) * 2)
     except OSError:  # not on macOS
         pass
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_most_written(size),) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (64 << 20),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
