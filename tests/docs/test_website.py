@@ -1,22 +1,12 @@
 """What the site has beside the files of docs/."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from docs.conftest import DOCS, ROOT
-
-
-def script(name: str) -> ModuleType:
-    spec = spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from docs.pages import DOCS, ROOT, script
 
 
 @pytest.fixture(scope="module")
