@@ -53,7 +53,7 @@ def tests() -> None:
 def docs() -> None:
     """Build the documentation site; whatever it complains of is an error."""
     call(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet", NO_MKDOCS_2_WARNING="1")
-    print(f"check: the site is at {ROOT / 'out' / 'site' / 'index.html'}")
+    print("check: the site is at out/site/index.html; to search in it: python -m http.server --directory out/site")
 
 
 def main_job_done(out: Path) -> None:

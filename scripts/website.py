@@ -39,6 +39,7 @@ PAPERS = {
 }
 """Pages of the project by title; those that are there."""
 
+README = "README.md"
 KINDS = {"nlp8": "Eight text tasks", "vision8": "Eight image tasks", "clip8": "The papers' own suite", "benchmark": "Time and memory"}
 """What results are about, by the first word of their files' names."""
 
@@ -55,7 +56,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of results and of the project, as many as there are, into the navigation."""
     nav: list[dict[str, Any]] = config.nav or []
     (results,) = (part["Results"] for part in nav if "Results" in part)
-    results += [{title: [{title_of(page): page.relative_to(DOCS).as_posix()} for page in pages]} for title, pages in results_by_kind()]
+    results += [{title: [in_navigation(page) for page in pages]} for title, pages in results_by_kind()]
     (project,) = (part["Project"] for part in nav if "Project" in part)
     project += [{title: Path(name).name} for title, name in PAPERS.items() if (ROOT / name).is_file()]
     return config
@@ -125,11 +126,23 @@ def loaded_from_elsewhere(site: Path) -> Iterator[str]:
 
 
 def results_by_kind() -> Iterator[tuple[str, list[Path]]]:
-    """Yield what results are about, and the pages of them."""
-    pages = sorted(RESULTS.rglob("*.md"))
+    """Yield what results are about, and the pages of them; of a folder with a README that page alone, which leads to the others."""
+    pages = [page for page in sorted(RESULTS.rglob("*.md")) if not of_a_readme(page)]
     for kind in [*KINDS, ""]:
         if found := [page for page in pages if kind_of(page) == kind]:
             yield KINDS.get(kind, "Others"), found
+
+
+def of_a_readme(page: Path) -> bool:
+    """Whether a page of results lies in a folder, or in one of a folder's folders, whose README leads to it."""
+    folders = page.relative_to(RESULTS).parents
+    return any((RESULTS / folder / README).is_file() and RESULTS / folder / README != page for folder in folders if folder != Path())
+
+
+def in_navigation(page: Path) -> dict[str, Any]:
+    """Return the entry of a page of results; a README has those of its folder's folders below it."""
+    place, below = page.relative_to(DOCS).as_posix(), sorted(page.parent.glob(f"*/{README}")) if page.name == README else []
+    return {title_of(page): [place, *map(in_navigation, below)] if below else place}
 
 
 def kind_of(page: Path) -> str:

@@ -1,8 +1,7 @@
-"""The documentation's files, what is written in them, and the folders that its pages speak of."""
+"""A folder with all that the how-to pages speak of."""
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +10,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-FENCE = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+from docs.pages import DOCS, blocks
+
 COLOURS, COUNTS = ("blue", "red"), ("one", "two")
-
-
-def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
-    """Return the titles and texts of a page's blocks of code of a kind."""
-    return [(found["title"] or "", found["text"]) for found in FENCE.finditer(page.read_text(encoding="utf-8")) if found["kind"] == kind]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.conftest import DOCS, ROOT, blocks
+from docs.pages import DOCS, ROOT, blocks
 
 PAGE = DOCS / "how" / "add-a-method.md"
 COPIED = ["src/suture", "tests/conftest.py", "tests/merging", "docs/api/merging.md", "pyproject.toml"]

@@ -6,7 +6,7 @@ import griffe
 import pytest
 
 import suture
-from docs.conftest import DOCS, ROOT
+from docs.pages import DOCS, ROOT
 
 API = DOCS / "api"
 

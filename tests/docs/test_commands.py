@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from docs.conftest import DOCS, FENCE, ROOT
+from docs.pages import DOCS, FENCE, ROOT
 from suture.cli.looking import app
 
 SOURCES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]

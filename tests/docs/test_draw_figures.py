@@ -1,7 +1,6 @@
 """The pictures of concepts are drawn from the tables of results."""
 
-from docs.conftest import DOCS
-from docs.test_website import script
+from docs.pages import DOCS, script
 
 
 def test_the_numbers_are_those_of_the_tables() -> None:

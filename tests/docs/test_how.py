@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import suture
-from docs.conftest import DOCS, blocks
+from docs.pages import DOCS, blocks
 from suture.cli import main
 
 HOW = DOCS / "how"

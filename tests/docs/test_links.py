@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.conftest import DOCS, ROOT
+from docs.pages import DOCS, ROOT
 
 SOURCES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), DOCS / "tutorial.ipynb"]
 

@@ -6,7 +6,7 @@ import re
 import nbformat
 from nbclient import NotebookClient
 
-from docs.conftest import DOCS
+from docs.pages import DOCS
 
 NOTEBOOK = DOCS / "tutorial.ipynb"
 NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -1,22 +1,12 @@
 """What the site has beside the files of docs/."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from docs.conftest import DOCS, ROOT
-
-
-def script(name: str) -> ModuleType:
-    spec = spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from docs.pages import DOCS, ROOT, script
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +14,24 @@ def website() -> ModuleType:
     return script("website")
 
 
-def test_a_new_page_of_results_is_listed(website: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = re.findall(r"\]\((.+)\)", website.index_of_results())
-    assert sorted(listed) == sorted(page.relative_to(DOCS / "results").as_posix() for page in (DOCS / "results").rglob("*.md"))
-    (tmp_path / "paper" / "nlp8").mkdir(parents=True)
-    (tmp_path / "paper" / "nlp8" / "README.md").write_text("# All of it\n")
-    (tmp_path / "strange.md").write_text("# Results\n")
-    monkeypatch.setattr(website, "RESULTS", tmp_path)
+def test_every_page_of_results_is_listed(website: ModuleType) -> None:
+    listed = {DOCS / "results" / name for name in re.findall(r"\]\((.+)\)", website.index_of_results())}
+    assert {page for page in (DOCS / "results").rglob("*.md") if not website.of_a_readme(page)} == listed
+    assert set((DOCS / "results").glob("*.md")) <= listed
+
+
+def test_a_new_page_of_results_shows_by_itself(website: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "results" / "paper" / "nlp8"
+    (folder / "rank").mkdir(parents=True)
+    for file, title in ((folder / "README.md", "All"), (folder / "rank" / "README.md", "Rank"), (folder / "rank" / "rank.md", "Table")):
+        file.write_text(f"# {title}\n")
+    (tmp_path / "results" / "strange.md").write_text("# Results\n")
+    monkeypatch.setattr(website, "DOCS", tmp_path)
+    monkeypatch.setattr(website, "RESULTS", tmp_path / "results")
     page = website.index_of_results()
-    assert "## Eight text tasks\n\n- [All of it](paper/nlp8/README.md)\n" in page
-    assert "## Others\n\n- [strange](strange.md)\n" in page
+    assert page.endswith("\n## Eight text tasks\n\n- [All](paper/nlp8/README.md)\n\n## Others\n\n- [strange](strange.md)\n")
+    place = "results/paper/nlp8"
+    assert website.in_navigation(folder / "README.md") == {"All": [f"{place}/README.md", {"Rank": f"{place}/rank/README.md"}]}
 
 
 @pytest.mark.parametrize(
