@@ -42,7 +42,15 @@ class Features:
 
 
 def save_features(file: Path, features: Features) -> None:
-    """Write one task's features to a safetensors file."""
+    """Write one task's features to a safetensors file.
+
+    >>> import torch
+    >>> z = torch.eye(2)
+    >>> save_features(folder / "spam.safetensors", Features("spam", z, 2 * z, backbone="ab12", calibration="held-out"))
+    >>> load_features(folder / "spam.safetensors").expert
+    tensor([[2., 0.],
+            [0., 2.]])
+    """
     tensors = {MERGED: features.merged.contiguous(), EXPERT: features.expert.contiguous()}
     specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     told = {"task": features.task, "backbone": features.backbone, "calibration": features.calibration, "seed": str(features.seed)}
@@ -50,7 +58,10 @@ def save_features(file: Path, features: Features) -> None:
 
 
 def load_features(file: Path) -> Features:
-    """Read what :func:`save_features` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
+    """Read what :func:`save_features` wrote, as the example there shows.
+
+    Raises :class:`CorruptCheckpoint` when it is not whole, or something else.
+    """
     tensors, told = open_checkpoint(file), metadata_of(file)
     shapes = [tensors.specs[name].shape for name in (MERGED, EXPERT) if name in tensors]
     wrong = CorruptCheckpoint(f"{file} is not a whole file of features: `suture features` writes such")
