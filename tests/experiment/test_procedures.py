@@ -106,7 +106,7 @@ def test_some_layers_only(recipe_file: Path, bert: Path, experts: dict[str, Path
 @pytest.mark.parametrize(
     ("surgery", "message"),
     [
-        ({"procedure": "open_heart"}, "no such procedure; expected surgery, closed_form, deep_closed_form, surgery_v2, low_rank"),
+        ({"procedure": "open_heart"}, "no such procedure; expected one of surgery, closed_form, deep_closed_form, surgery_v2, low_rank"),
         ([{"procedure": "closed_form", "iterations": 3}], r"unknown key 'surgery.0.iterations'"),
         ([{"procedure": "closed_form", "rank": -1}], r"'surgery.0.rank'"),
         ([{"rank": 4}, {"rank": 4, "iterations": 7}], "must differ from one another: surgery of rank 4, surgery of rank 4"),

@@ -175,6 +175,10 @@ def within_budget(recipe: Recipe, budget: str) -> Recipe:
     """Return the recipe with a budget (``0.5%``) in place of its first procedure's rank, or with ``best`` if it names none.
 
     Raises :class:`InvalidRecipe` for nonsense.
+
+    >>> recipe = Recipe.model_validate({"suite": "nlp8", "merges": ["ties"]})
+    >>> within_budget(recipe, "0.5%").surgery[0].label, within_budget(recipe, "0.5%").surgery[0].size
+    ('best', '0.50% of the parameters')
     """
     try:
         if "surgery" not in recipe.model_fields_set:

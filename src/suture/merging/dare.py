@@ -26,6 +26,10 @@ class Dare(MergingMethod):
     experts nor the size of blocks or the number of threads shows in the result.
 
     Source: Yu et al., 2024, *Language Models are Super Mario*, arXiv 2311.03099.
+
+    >>> block = Block("w", 0, torch.zeros(64), torch.ones(1, 64), experts=("spam",))
+    >>> Dare(drop=0.5).combine(block, None).unique()
+    tensor([0., 2.])
     """
 
     name: ClassVar[str] = "dare"

@@ -19,6 +19,10 @@ class IsoC(MatrixMethod):
     the paper.)
 
     Source: Marczak et al., 2025, *No Task Left Behind: Isotropic Model Merging*, arXiv 2502.04959.
+
+    >>> IsoC().merged(torch.diag(torch.tensor([3.0, 1.0]))[None].double()).abs()
+    tensor([[2., 0.],
+            [0., 2.]], dtype=torch.float64)
     """
 
     name: ClassVar[str] = "iso_c"

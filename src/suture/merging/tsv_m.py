@@ -18,6 +18,11 @@ class TsvM(MatrixMethod):
     θ_m = θ_0 + λ · U⊥ diag(Σ_1 … Σ_T) V⊥ᵀ, λ = ``scale``. Tensors that are not matrices are averaged.
 
     Source: Gargiulo et al., 2025, *Task Singular Vectors*, arXiv 2412.00081.
+
+    >>> one, other = torch.diag(torch.tensor([3.0, 1.0])), torch.diag(torch.tensor([1.0, 5.0]))
+    >>> TsvM().merged(torch.stack([one, other]).double()).abs()
+    tensor([[3., 0.],
+            [0., 5.]], dtype=torch.float64)
     """  # noqa: D205
 
     name: ClassVar[str] = "tsv_m"

@@ -7,7 +7,12 @@ from suture.errors import InvalidHyperparameter
 
 @dataclass(frozen=True)
 class Limits:
-    """Of requests, and of the work behind them. Raises :class:`InvalidHyperparameter` for nonsense."""
+    """Of requests, and of the work behind them. Raises :class:`InvalidHyperparameter` for nonsense.
+
+    >>> Limits(batch=0)
+    Traceback (most recent call last):
+    suture.errors.InvalidHyperparameter: batch must be at least 1, not 0
+    """
 
     batch: int = 64
     """The most inputs that go through the backbone at once."""

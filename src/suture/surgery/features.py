@@ -42,14 +42,25 @@ class Features:
 
 
 def save_features(file: Path, features: Features) -> None:
-    """Write one task's features to a safetensors file."""
+    """Write one task's features to a safetensors file.
+
+    >>> import torch
+    >>> z = torch.eye(2)
+    >>> save_features(folder / "spam.safetensors", Features("spam", z, 2 * z, backbone="ab12", calibration="held-out"))
+    >>> load_features(folder / "spam.safetensors").expert
+    tensor([[2., 0.],
+            [0., 2.]])
+    """
     tensors = {MERGED: features.merged.contiguous(), EXPERT: features.expert.contiguous()}
     told = {"task": features.task, "backbone": features.backbone, "calibration": features.calibration, "seed": str(features.seed)}
     write_sealed(file, tensors, {"suture": KIND, **told})
 
 
 def load_features(file: Path) -> Features:
-    """Read what :func:`save_features` wrote; raises :class:`CorruptCheckpoint` when it is not whole, or something else."""
+    """Read what :func:`save_features` wrote, as the example there shows.
+
+    Raises :class:`CorruptCheckpoint` when it is not whole, or something else.
+    """
     tensors, told = open_sealed(file)
     found = [tensors.specs[name] for name in (MERGED, EXPERT) if name in tensors]
     shapes, floating = [spec.shape for spec in found], all(spec.dtype.is_floating_point for spec in found)

@@ -13,6 +13,11 @@ def joined(one: Operation, other: Operation) -> Operation:
     """Return what both do, each for its own tasks.
 
     Raises :class:`DataError` when they are of different kinds, or share a task.
+
+    >>> from suture.surgery.module import Correction
+    >>> one, other = (Surgery({task: Correction.identity(2)}) for task in ("spam", "news"))
+    >>> joined(one, other).tasks
+    ('spam', 'news')
     """
     if shared := set(one.tasks) & set(other.tasks):
         raise DataError(f"both operations are of {', '.join(sorted(shared))}")
@@ -29,7 +34,12 @@ def joined(one: Operation, other: Operation) -> Operation:
 
 
 def restricted(operation: Operation, tasks: Sequence[str]) -> Operation:
-    """Return an operation for some of its tasks, in the order given; raises ``KeyError`` for another task."""
+    """Return an operation for some of its tasks, in the order given; raises ``KeyError`` for another task.
+
+    >>> from suture.surgery.module import Correction
+    >>> restricted(Surgery({task: Correction.identity(2) for task in ("spam", "news")}), ["news"]).tasks
+    ('news',)
+    """
     if isinstance(operation, Residuals):
         return Residuals({task: operation.changes[task] for task in tasks})
     if isinstance(operation, Surgery):

@@ -22,7 +22,7 @@ Row = dict[str, Any]
 def read_split(
     file: Path, classes: Sequence[str] | None, *, text: str = "text", image: str | None = None, label: str | None = "label"
 ) -> tuple[Split, list[str]]:
-    """Read a split and its classes from a ``.csv``, ``.jsonl`` or ``.parquet`` file, or from a folder of images.
+    r"""Read a split and its classes from a ``.csv``, ``.jsonl`` or ``.parquet`` file, or from a folder of images.
 
     Inputs are the texts of column ``text`` or, where it is given, the images of column ``image``: paths, from the file's own folder on,
     or in parquet the bytes of image files too, as data sets of Hugging Face hold them. A folder is read by
@@ -33,6 +33,11 @@ def read_split(
     class names or, failing that, all numbers 0 … C−1 of given classes.
 
     Raises :class:`DataError` naming file, row and column.
+
+    >>> _ = (folder / "films.csv").write_text("text,label\na gem,good\na bore,bad\n")
+    >>> split, classes = read_split(folder / "films.csv", None)
+    >>> split.inputs, split.known_labels().tolist(), classes
+    (['a gem', 'a bore'], [1, 0], ['bad', 'good'])
     """
     if file.is_dir():
         return read_image_folder(file, classes, labelled=label is not None)

@@ -15,12 +15,16 @@ TABLES = {".csv", ".jsonl", ".parquet"}
 
 
 def read_inputs(places: Sequence[str], kind: Literal["text", "image"], column: str | None = None) -> list[tuple[str, Input]]:
-    """Return what each input is called, and the input, from several places in turn.
+    r"""Return what each input is called, and the input, from several places in turn.
 
     A place is a ``.csv``, ``.jsonl`` or ``.parquet`` file with the ``column`` (``text`` or ``image`` without one), an image or a folder
     of them, a text file with a text on each line, or ``-``: standard input, with a text or the path of an image on each line.
 
     Raises :class:`DataError` for a place that holds nothing of the kind.
+
+    >>> _ = (folder / "films.txt").write_text("a gem\n\na bore\n")
+    >>> read_inputs([str(folder / "films.txt")], "text")
+    [('a gem', 'a gem'), ('a bore', 'a bore')]
     """
     found = [each for place in places for each in _read(place, kind, column or kind)]
     if not found:

@@ -14,7 +14,12 @@ __all__ = ["SUITES", "Suite", "load_suite"]
 
 
 def load_suite(name: str, progress: Progress = no_progress) -> Suite:
-    """Return a suite by name; ``progress`` counts experts made ready. Raises :class:`UnknownName` for a name that does not exist."""
+    """Return a suite by name; ``progress`` counts experts made ready. Raises :class:`UnknownName` for a name that does not exist.
+
+    >>> load_suite("nlp")
+    Traceback (most recent call last):
+    suture.errors.UnknownName: unknown suite 'nlp'; did you mean 'nlp8'? Known: nlp8, vision8
+    """
     if name not in SUITES:
         raise UnknownName("suite", name, SUITES)
     return SUITES[name](progress)
