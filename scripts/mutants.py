@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -27,10 +28,13 @@ from suture.evaluation import markdown_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("merging", "surgery")
-FIRST = "suture.merging.iso_c.*"
+FIRST = "suture.merging.weight_averaging.*"
 """A few quick mutants: mutmut finds out about the others on the way to them."""
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 KINDS = ("killed", "timed out", "survived")
+STRICT = re.compile(r", (?:strict=\w+)?(?=\))")
+"""What may be left out of ``zip(a, b, strict=True)``."""
+SAME_LENGTH = "what is zipped is of one length, or the caller is at fault"
 
 
 def mutmut(*mutants: str) -> None:
@@ -66,11 +70,12 @@ def changed(diff: str) -> tuple[str, str]:
 
 
 def reasons(diffs: Mapping[str, str]) -> dict[str, str]:
-    """Return why survivors are equivalent, for those that are."""
+    """Return why survivors are equivalent, for those that are: as it is told, or because only a guard of ``zip`` is gone."""
     told = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["mutant"]
     known = {(each["function"], each["was"], each["is"]): each["reason"] for each in told}
     keys = {name: (function_of(name), *changed(diff)) for name, diff in diffs.items()}
-    return {name: known[key] for name, key in keys.items() if key in known}
+    unguarded = [name for name, (_, *lines) in keys.items() if len({STRICT.sub("", line) for line in lines}) == 1]
+    return dict.fromkeys(unguarded, SAME_LENGTH) | {name: known[key] for name, key in keys.items() if key in known}
 
 
 def function_of(name: str) -> str:
@@ -159,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = parser.parse_args(arguments)
     out = settings.page.resolve()
     os.chdir(ROOT)  # mutmut looks for its settings and its folder there
+    tested = commit()
     mutmut(FIRST)
     names = sorted(name for each in exit_codes().values() for name in each)
     sample = sorted(random.Random(settings.seed).sample(names, min(settings.sample, len(names))))
@@ -169,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     diffs = {name: get_diff_for_mutant(name) for name, each in chosen.items() if each == "survived"}
     (ROOT / "mutants" / "survivors.diff").write_text("\n".join(f"# {name}\n{diff}" for name, diff in diffs.items()), encoding="utf-8")
     text = page(codes, chosen, reasons(diffs), diffs)
-    made = f"Made by `python scripts/mutants.py {settings.page} --sample {settings.sample} --seed {settings.seed}` at {commit()}."
+    made = f"Made by `python scripts/mutants.py {settings.page} --sample {settings.sample} --seed {settings.seed}` at {tested}."
     out.write_text(f"{text}\n{made}\n", encoding="utf-8")
 
 

@@ -86,6 +86,12 @@ def test_matrices_of_other_shapes_are_refused(tmp_path: Path, name: str, wrong: 
         load_surgery(spoilt(tmp_path, **{name: wrong}))
 
 
+def test_all_shapes_of_a_correction_that_is_amiss_are_told(tmp_path: Path) -> None:
+    told = r"'c' has \[3, 6\] and \[5, 5\] and \[6\]; expected \(r, k\) and \(k, r\), of one precision"
+    with pytest.raises(CorruptCheckpoint, match=told):
+        load_surgery(spoilt(tmp_path, c__up=torch.ones(5, 5), c__shift=torch.ones(6)))
+
+
 def test_a_shift_of_another_width_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpoint, match="not a whole surgery file"):
         load_surgery(spoilt(tmp_path, a__shift=torch.ones(5)))
