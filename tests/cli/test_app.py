@@ -367,10 +367,12 @@ def test_warnings_of_ours_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("suture.cli.entry.app", warn)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["suture"])
-        main()
+        with pytest.raises(SystemExit) as stopped:
+            main()
     said = capsys.readouterr().err
     assert said.splitlines()[0] == "warning: left out: [/x]"
     assert "UserWarning: theirs" in said
+    assert not stopped.value.code
     assert warnings.showwarning is before
 
 
