@@ -22,7 +22,7 @@ from suture.merging import (
     merge_by_shards,
     merge_to_folder,
 )
-from suture.merging.sharded import Merge, shard_steps
+from suture.merging.sharded import Merge, _clear, shard_steps
 
 
 @pytest.fixture
@@ -113,6 +113,17 @@ def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts:
     assert summary.ran == (steps[2].key,)
     assert before.items() <= {file: file.stat().st_mtime_ns for file in store.rglob("*.safetensors")}.items()
     both(Ties(), sharded, sources, tmp_path, engine=LocalEngine())
+
+
+def test_only_what_a_merge_has_left_is_cleared_and_only_once(sharded: Checkpoint, tmp_path: Path) -> None:
+    steps = shard_steps(Merge(Ties(), sharded, (sharded,)))
+    for others in ([], ["of another merge"]):
+        store = tmp_path / f"store {len(others)}"
+        for name in [steps[0].key, steps[1].overview.key, *others]:
+            (store / name).mkdir(parents=True)
+        _clear(store, steps)  # one step is not there: another process may have been first
+        assert [entry.name for entry in tmp_path.glob(f"{store.name}/*")] == others
+        assert store.exists() == bool(others)
 
 
 def test_what_is_refused_leaves_no_output(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
