@@ -24,7 +24,7 @@ from suture.merging import (
     merge_by_shards,
     merge_to_folder,
 )
-from suture.merging.sharded import Merge, shard_steps
+from suture.merging.sharded import Merge, _clear, shard_steps
 
 
 @pytest.fixture
@@ -147,6 +147,17 @@ def test_only_steps_of_the_same_inputs_settings_and_version_are_taken_up(
     monkeypatch.setattr("suture.merging.sharded.Manifest", lambda: SimpleNamespace(version="another"))
     others.append(keys("pets", "numbers"))
     assert all(not first & other for other in others)
+
+
+def test_only_what_a_merge_has_left_is_cleared_and_only_once(sharded: Checkpoint, tmp_path: Path) -> None:
+    steps = shard_steps(Merge(Ties(), sharded, (sharded,)))
+    for others in ([], ["of another merge"]):
+        store = tmp_path / f"store {len(others)}"
+        for name in [steps[0].key, steps[1].overview.key, *others]:
+            (store / name).mkdir(parents=True)
+        _clear(store, steps)  # one step is not there: another process may have been first
+        assert [entry.name for entry in tmp_path.glob(f"{store.name}/*")] == others
+        assert store.exists() == bool(others)
 
 
 def test_what_is_refused_leaves_no_output(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:

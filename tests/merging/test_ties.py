@@ -32,8 +32,10 @@ def test_methods_are_made_from_text() -> None:
     for wrong in (True, "much", None):
         with pytest.raises(InvalidHyperparameter, match="scale must be a float"):
             make_method("task_arithmetic", {"scale": wrong})
-    with pytest.raises(UnknownName, match="did you mean 'density'"):
+    with pytest.raises(UnknownName, match=r"\Aunknown hyperparameter of ties 'desity'; did you mean 'density'\? Known: density, "):
         make_method("ties", {"desity": 1})
+    with pytest.raises(UnknownName, match=r"\Aunknown merging method 'tie'; did you mean 'ties'\? Known: ada_merging, "):
+        make_method("tie", {})
 
 
 def test_frozen_tensors_and_plateaus_do_not_confuse_the_threshold(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from merging.network import Network
+from merging.test_contract import model, on_disk
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.errors import IncompatibleExperts
-from suture.merging import Dare, MergingMethod, TaskArithmetic, Ties, TsvM, merge_tensors
+from suture.merging import Dare, MergingMethod, RegMean, TaskArithmetic, Ties, TsvM, merge_tensors
 from suture.merging.tying import tied_names
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -66,3 +68,16 @@ def test_what_only_starts_alike_is_two(tmp_path: Path) -> None:
     merged = dict(merge_tensors(TaskArithmetic(scale=1.0), base, [expert]))
     torch.testing.assert_close(merged[HEAD], expert[HEAD])
     torch.testing.assert_close(merged[EMBED], expert[EMBED])
+
+
+def test_a_tie_is_merged_by_the_name_that_the_network_reads(tmp_path: Path) -> None:
+    found = []
+    for twin in (False, True):
+        (folder := tmp_path / f"twin {twin}").mkdir()
+        tensors = [model(seed) for seed in range(3)]
+        for own in tensors if twin else []:
+            own["again"] = own["matrix"].clone()  # stands first on disk, and no network has such a name
+        base, *experts = (on_disk(folder, f"model{seed}", own) for seed, own in enumerate(tensors))
+        found.append(dict(merge_tensors(RegMean(), base, experts, calibration=Network(base, ["a", "b"]))))
+    assert torch.equal(found[1]["matrix"], found[0]["matrix"])
+    assert torch.equal(found[1]["again"], found[1]["matrix"])

@@ -56,3 +56,8 @@ def test_what_is_none(tmp_path: Path) -> None:
     save_file({"merged": torch.ones(3, 2)}, tmp_path / "half.safetensors", metadata={"suture": "features"})
     with pytest.raises(CorruptCheckpoint, match="not a whole file of features"):
         load_features(tmp_path / "half.safetensors")
+    for number, (merged, expert) in enumerate([((3, 2), (4, 2)), ((3, 2), (3, 1)), ((3,), (3,)), ((3, 2, 1), (3, 2, 1))]):
+        told = {"suture": "features", "task": "a", "backbone": "b", "calibration": "held-out", "seed": "0"}
+        save_file({"merged": torch.ones(merged), "expert": torch.ones(expert)}, tmp_path / f"{number}.safetensors", metadata=told)
+        with pytest.raises(CorruptCheckpoint, match="not a whole file of features"):
+            load_features(tmp_path / f"{number}.safetensors")

@@ -71,3 +71,7 @@ def test_what_is_refused() -> None:
     final = trained(0).final
     with pytest.raises(DataError, match="are not those"):
         Surgery(final, {"a": [Correction(torch.ones(1, 6), torch.ones(6, 1))]})
+    with pytest.raises(DataError, match=r"\Aa surgery has corrections of the same sites and widths for every task, at least one\Z"):
+        Surgery({})
+    with pytest.raises(DataError, match=r"\Aa surgery has corrections of the same sites and widths"):
+        Surgery(final | {"d": Correction.identity(7)})

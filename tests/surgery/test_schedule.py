@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from suture.errors import InvalidHyperparameter
@@ -60,3 +61,40 @@ def test_names_that_are_none(name: str, told: str) -> None:
 def test_schedules_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidHyperparameter, match=message):
         Schedule(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank": 0}, "rank must be at least 1, not 0"),
+        ({"steps_per_iteration": 0}, "steps_per_iteration must be at least 1, not 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number, not -1.0"),
+        ({"betas": (-0.1, 0.5)}, "betas must be at least 0 and less than 1, not (-0.1, 0.5)"),
+        ({"one_pass": True}, "one_pass takes every sample once: it goes with one step per iteration and nothing held_out"),
+        ({"decay": True, "stale_momentum": True}, "decay needs the number of a task's own steps: no one_pass, no stale_momentum"),
+        (
+            {"stale_momentum": True, "held_out": 0.2},
+            "stale_momentum ties the tasks together, so none can end by itself: no one_pass, nothing held_out",
+        ),
+        ({"start": "closed_form"}, "a closed form to start from has no ReLU but a shift: it goes with activation='none' and shift=True"),
+        (
+            {"start": "closed_form", "activation": "none", "shift": True, "one_pass": True, "steps_per_iteration": 1},
+            "a stream cannot start from the closed form of samples that are still to come: no one_pass",
+        ),
+    ],
+)
+def test_what_is_said_of_them(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidHyperparameter) as caught:
+        Schedule(**settings)
+    assert str(caught.value) == message
+
+
+def test_the_least_that_makes_sense() -> None:
+    Schedule(1, 1, steps_per_iteration=1, batch_size=1, look_every=1, patience=1, betas=(0.0, 0.0), learning_rate=1e-30)
+
+
+def test_the_rate_falls_along_half_a_cosine() -> None:
+    schedule = Schedule(iterations=3, steps_per_iteration=2, decay=True)
+    rates = [schedule.rate_at(step) for step in range(9)]
+    np.testing.assert_allclose(rates, (1 + np.cos(np.pi * np.minimum(np.arange(9) / 6, 1))) / 2, atol=1e-15)
+    assert [Schedule(iterations=3).rate_at(step) for step in range(9)] == [1.0] * 9
