@@ -19,7 +19,7 @@ from suture.evaluation import Model, Results
 from suture.experiment import read_recipe, run
 from suture.paper import Study, chosen, study_of, write_paper
 from suture.paper.found import Found
-from suture.paper.items import ITEMS, ablations, bias, data, iterations, layers, matched, methods, online, rank, surgeries, tsne, wild
+from suture.paper.items import ITEMS, ablations, bias, cost, data, iterations, layers, matched, methods, online, rank, surgeries, tsne, wild
 from suture.paper.items.item import operated, plain
 from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC
 
@@ -135,6 +135,13 @@ def test_its_figures_are_those_of_a_run(study: Study, recipe_file: Path, tmp_pat
     assert found.value(plain(study, AVERAGE_OF_WEIGHTS)[0], "accuracy", "pets") == bare.mean
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at one fit only: there is enough of it to be shared out."""
+    monkeypatch.setattr(cost, "SIZES", {"surgery": (4,)})
+
+
+@pytest.mark.usefixtures("small")
 def test_several_processes_find_the_same(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = write_paper(study, chosen(["cost"]), tmp_path / "one", store=tmp_path / "first")
     monkeypatch.setenv("SUTURE_CACHE", str(tmp_path / "cache"))
@@ -143,6 +150,7 @@ def test_several_processes_find_the_same(study: Study, tmp_path: Path, monkeypat
     assert sorted(one.steps.ran) == sorted(two.steps.ran)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_cluster_finds_the_same(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     here = write_paper(study, chosen(["cost"]), tmp_path / "one", store=tmp_path / "first")
