@@ -74,7 +74,9 @@ def test_the_whole_difference_is_named(bert: Path, make_expert: Callable[..., Pa
     with pytest.raises(IncompatibleExperts) as caught:
         merge_to_folder(TaskArithmetic(), open_checkpoint(bert), [open_checkpoint(expert)], tmp_path / "out")
     assert str(caught.value).count("missing tensor") == 8
-    assert "and 9 more" in str(caught.value)
+    assert "and 9 more, which --debug lists" in str(caught.value)
+    (whole,) = caught.value.__notes__
+    assert (whole.count("missing tensor"), whole.count("extra tensor 'new'")) == (16, 1)
 
 
 @pytest.mark.fault(13)

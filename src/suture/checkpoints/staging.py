@@ -88,7 +88,7 @@ def staged_folder(
                 _commit(stage, out, replace=replace)
         finally:
             if not _stranded(place):
-                shutil.rmtree(place, ignore_errors=True)
+                _remove(place)
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _sweep(out: Path) -> None:
                 warnings.warn(message, SutureWarning, stacklevel=2)
                 continue
             (place / OLD).rename(out)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
 
 
 def _check_name(out: Path) -> None:
@@ -221,16 +221,16 @@ def _faults_inside(stage: Path, out: Path) -> Iterator[None]:
 def _seal(stage: Path, manifest: Manifest) -> None:
     """Flush every file, see to it that weights read back, and write the manifest with all digests; those taken while writing stand."""
     files = sorted(file for file in stage.rglob("*") if file.is_file())
+    known, names = manifest.files, {file.relative_to(stage).as_posix(): file for file in files}
     for file in files:
         flush(file)
-        if file.suffix == ".safetensors":
-            try:
+    try:
+        for file in files:
+            if file.suffix == ".safetensors":
                 open_checkpoint(file)
-            except CheckpointError as error:
-                raise OutputError(f"what was written does not read back: {error}") from error
-    known = manifest.files
-    names = {file.relative_to(stage).as_posix(): file for file in files}
-    manifest.files = {name: known.get(name) or sha256_of(file) for name, file in names.items()}
+        manifest.files = {name: known.get(name) or sha256_of(file) for name, file in names.items()}
+    except CheckpointError as error:
+        raise OutputError(f"what was written does not read back: {error}") from error
     write_manifest(stage, manifest)
     for folder in (*(place for place in stage.rglob("*") if place.is_dir()), stage):
         flush(folder)
@@ -275,4 +275,12 @@ def _swap(stage: Path, out: Path) -> None:
                 raise OutputError(f"cannot write {out}: {error}; what stood there is whole, at {old}") from error
         raise
     flush(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(place: Path) -> None:
+    """Remove a folder, as far as that can be done; a call that fails once may not fail again."""
+    for _ in range(2):
+        shutil.rmtree(place, ignore_errors=True)
+        if not os.path.lexists(place):
+            return

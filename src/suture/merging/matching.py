@@ -11,6 +11,7 @@ from suture.checkpoints import TensorSpec, Weights, read_manifest
 from suture.errors import IncompatibleExperts, NonFiniteTensor, SutureWarning, UsageError
 
 LISTED = 8
+"""How many differences a message names; its note has all."""
 SAMPLE = 64
 """How many elements of a tensor are looked at first."""
 COUNT = re.compile(r"(^|\.)num_batches_tracked$")
@@ -28,8 +29,10 @@ def check_experts(base: Weights, experts: Sequence[Weights], *, any_dtype: bool 
     for expert in experts:
         if differences := _differences(base.specs, expert.specs, any_dtype):
             shown = "; ".join(differences[:LISTED])
-            more = f"; … and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
-            raise IncompatibleExperts(f"{expert.path} is not an expert of {base.path}: {shown}{more}")
+            more = f"; … and {len(differences) - LISTED} more, which --debug lists" if len(differences) > LISTED else ""
+            error = IncompatibleExperts(f"{expert.path} is not an expert of {base.path}: {shown}{more}")
+            error.add_note("\n".join(differences))
+            raise error
         if (told := _base_told(expert)) not in (None, f"fingerprint:{base.fingerprint}"):
             raise IncompatibleExperts(
                 f"{expert.path} is not an expert of {base.path}: its manifest says that it was made of another base ({told:.24}…)"
