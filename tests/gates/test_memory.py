@@ -1,8 +1,8 @@
 """What hostile files cost: the memory of the process that reads them.
 
 Measured is the peak of the resident memory (``VmHWM``, as ``ru_maxrss`` may be that of the process that started it) of a process of its
-own, which has imported ``suture.checkpoints``, and with it PyTorch, and then opens one hostile file after another. A header or an index may add
-no more than 300 MB to what that process held before; the process that reads a pickle stays under 300 MB with PyTorch and all.
+own, which has imported ``suture.checkpoints``, and with it PyTorch, and then opens one hostile file after another. A header or an index
+may add no more than 300 MB to what that process held before; the process that reads a pickle stays under 300 MB with PyTorch and all.
 """
 
 import json
