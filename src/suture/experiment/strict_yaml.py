@@ -27,7 +27,7 @@ class _Strict(yaml.SafeLoader):
             raise ConstructorError(None, None, f"its aliases make more than {MOST:,} parts of it", node.start_mark)
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         value.encode()  # YAML can spell half a character, which nobody can write
         return value
