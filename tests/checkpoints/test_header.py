@@ -46,6 +46,16 @@ def test_headers_and_indices_have_a_largest_size(tmp_path: Path, monkeypatch: py
         open_checkpoint(tmp_path)
 
 
+def test_headers_and_indices_have_a_largest_number_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header, "MOST", 20)
+    assert len(open_checkpoint(write(tmp_path, f'{{"a": {entry(0)}}}'))) == 1
+    with pytest.raises(CorruptCheckpoint, match="JSON of 24 parts, where at most 20 are read"):
+        open_checkpoint(write(tmp_path, '{"a": [[], [], [], [], [], [], [], [], [], [], []]}'))
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": [0' + ",0" * 20 + "]}")
+    with pytest.raises(CorruptCheckpoint, match="JSON of 23 parts, where at most 20 are read"):
+        open_checkpoint(tmp_path)
+
+
 def test_an_index_of_nothing_is_none(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
     with pytest.raises(CorruptCheckpoint, match="it names no tensors"):

@@ -1,11 +1,16 @@
 """The headers of safetensors files, read as they stand: the library takes the last of two entries of one name in silence."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 LARGEST = 16 << 20
-"""Bytes of the largest header or index that is read: room for a hundred thousand tensors, and a bound on what a hostile one may cost."""
+"""Bytes of the largest header or index that is read."""
+MOST = 1_500_000
+"""The most parts that one may have, each of which takes memory: room for a hundred thousand tensors of a file, and more of an index."""
+MARKS = ",:[{"
+"""What stands between parts, or where one begins."""
 LONGEST = 2**63 - 1
 """The largest number of elements that PyTorch counts to."""
 
@@ -27,7 +32,7 @@ def check_header(file: Path) -> None:
     """
     with file.open("rb") as stream:
         header = header_of(stream, file.stat().st_size)
-    json.loads(header, object_pairs_hook=_looked_at)
+    _loads(header, _looked_at)
 
 
 def text_of(file: Path) -> str:
@@ -43,7 +48,14 @@ def parsed(content: bytes | str) -> Any:
     Traceback (most recent call last):
     ValueError: the name 'a' stands twice
     """
-    return json.loads(content, object_pairs_hook=_once)
+    return _loads(content, _once)
+
+
+def _loads(content: bytes | str, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+    parts = sum(content.count(mark) if isinstance(content, str) else content.count(mark.encode()) for mark in MARKS)
+    if parts > MOST:
+        raise ValueError(f"JSON of {parts:,} parts, where at most {MOST:,} are read")
+    return json.loads(content, object_pairs_hook=hook)
 
 
 def _check_size(length: int) -> None:
