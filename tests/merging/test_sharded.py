@@ -115,6 +115,13 @@ def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts:
     both(Ties(), sharded, sources, tmp_path, engine=LocalEngine())
 
 
+def test_an_output_is_replaced_when_asked_for(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
+    sources, out = [open_checkpoint(path) for path in experts.values()], tmp_path / "split"
+    merge_by_shards(WeightAveraging(), sharded, sources, out, engine=LocalEngine())
+    merge_by_shards(TaskArithmetic(), sharded, sources, out, engine=LocalEngine(), replace=True)
+    assert contents(out) == contents(merge_to_folder(TaskArithmetic(), sharded, sources, tmp_path / "plain"))
+
+
 def test_only_what_a_merge_has_left_is_cleared_and_only_once(sharded: Checkpoint, tmp_path: Path) -> None:
     steps = shard_steps(Merge(Ties(), sharded, (sharded,)))
     for others in ([], ["of another merge"]):

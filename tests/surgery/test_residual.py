@@ -337,7 +337,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, name: str, wrong: Tensor) 
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"suture": "residuals"}, {"suture": "surgery", "tasks": "[]"}, {"suture": "residuals", "tasks": "[1]"}]
+    "told",
+    [
+        {},
+        {"suture": "residuals"},
+        {"suture": "surgery", "tasks": "[]"},
+        *({"suture": "residuals", "tasks": tasks} for tasks in ("[1]", '"a"', "3", "no JSON")),
+    ],
 )
 def test_files_of_something_else_are_refused(tmp_path: Path, told: dict[str, str]) -> None:
     with pytest.raises(CorruptCheckpoint, match="which tasks"):
