@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from suture.merging.method import Block
-from suture.merging.selection import kept_count, magnitude_thresholds
+from suture.merging.selection import Counts, kept_count, magnitude_thresholds
 
 
 class Held:
@@ -43,6 +43,14 @@ def test_equal_to_a_full_sort(values: list[float], density: float, width: int) -
     keep = kept_count(density, len(values))
     found = magnitude_thresholds(Held(vectors, width), keep)  # type: ignore[arg-type]
     np.testing.assert_array_equal(found.numpy(), np.sort(np.abs(vectors.numpy()), axis=1)[:, -keep])
+
+
+def test_a_rank_is_looked_up_above_at_the_ends_and_inside() -> None:
+    low, high = torch.tensor(1.0), torch.tensor(6.0)
+    counts = Counts(above=2, at_high=3, inside=torch.tensor([2.0, 5.0, 4.0, 3.0]), at_low=2)
+    found = [counts.of_rank(rank, low, high) for rank in range(13)]
+    values = [None if value is None else float(value) for value in found]
+    assert values == [None, None, None, 6.0, 6.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 1.0, None]
 
 
 def test_a_sample_that_misleads_costs_passes_not_exactness() -> None:

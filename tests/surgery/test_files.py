@@ -106,6 +106,13 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
         load_surgery(tmp_path / "y.safetensors")
 
 
+@pytest.mark.parametrize("told", ["no JSON", "[1]", '"ac"', '{"a": 1}', "3", "null"])
+def test_a_file_that_does_not_say_which_tasks_it_is_of_is_refused(tmp_path: Path, told: str) -> None:
+    save_file(load_file(spoilt(tmp_path)), tmp_path / "t.safetensors", metadata={"tasks": told})
+    with pytest.raises(CorruptCheckpoint, match=r"t\.safetensors is not a whole surgery file: it does not say which tasks it is of\Z"):
+        load_surgery(tmp_path / "t.safetensors")
+
+
 def test_one_file_one_activation(tmp_path: Path) -> None:
     mixed = Surgery({"a": trained(0).final["a"], "c": trained(0, activation="none").final["c"]})
     with pytest.raises(DataError, match="one activation, not of none and relu"):

@@ -103,6 +103,19 @@ def test_a_fault_on_the_way_leaves_the_network_as_it_was(bert: Path, experts: di
     assert torch.equal(encode(backbone, TEXTS), before)
 
 
+def test_what_waits_on_disk_does_so_where_it_is_told_to(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    seen, scratch = set[str](), tmp_path / "scratch"
+    scratch.mkdir()
+
+    def look(_: int) -> None:
+        seen.update(entry.name.partition("-")[0] for entry in scratch.iterdir())
+
+    expert = TextBackbone.open(experts["pets"])
+    fit_residual_surgery({"pets": TEXTS[:8]}, TextBackbone.open(bert), lambda _: expert, 1, ClosedForm(1), scratch=scratch, progress=look)
+    assert seen == {"surgery"}
+    assert not list(scratch.iterdir())
+
+
 def test_other_tasks_change_nothing(bert: Path, experts: dict[str, Path]) -> None:
     tasks = {task: TextBackbone.open(folder) for task, folder in experts.items()}
     both = fit_residual_surgery(
