@@ -125,7 +125,6 @@ def test_a_run_that_failed_goes_on_from_its_shards(sharded: Checkpoint, experts:
     both(Ties(), sharded, sources, tmp_path, engine=LocalEngine())
 
 
-<<<<<<< HEAD
 @pytest.mark.fault(28)
 def test_only_steps_of_the_same_inputs_settings_and_version_are_taken_up(
     sharded: Checkpoint, experts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
@@ -148,13 +147,13 @@ def test_only_steps_of_the_same_inputs_settings_and_version_are_taken_up(
     monkeypatch.setattr("suture.merging.sharded.Manifest", lambda: SimpleNamespace(version="another"))
     others.append(keys("pets", "numbers"))
     assert all(not first & other for other in others)
-=======
+
+
 def test_an_output_is_replaced_when_asked_for(sharded: Checkpoint, experts: dict[str, Path], tmp_path: Path) -> None:
     sources, out = [open_checkpoint(path) for path in experts.values()], tmp_path / "split"
     merge_by_shards(WeightAveraging(), sharded, sources, out, engine=LocalEngine())
     merge_by_shards(TaskArithmetic(), sharded, sources, out, engine=LocalEngine(), replace=True)
     assert contents(out) == contents(merge_to_folder(TaskArithmetic(), sharded, sources, tmp_path / "plain"))
->>>>>>> mutants
 
 
 def test_only_what_a_merge_has_left_is_cleared_and_only_once(sharded: Checkpoint, tmp_path: Path) -> None:
