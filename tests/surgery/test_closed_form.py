@@ -13,7 +13,7 @@ from torch import Tensor
 from suture.errors import DataError, InvalidHyperparameter
 from suture.representation import representation_bias
 from suture.surgery import ClosedForm, fit_closed_form
-from suture.surgery.closed_form import Moments, Regression, regressions, solve
+from suture.surgery.closed_form import Moments, Regression, _leading, regressions, solve
 
 
 def pair(seed: int, n: int = 60, width: int = 7, noise: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -177,3 +177,13 @@ def test_settings_that_make_no_sense(settings: dict[str, object]) -> None:
 def test_samples_that_do_not_belong_together() -> None:
     with pytest.raises(DataError, match="2 merged and 3 expert"):
         fit_closed_form({"a": (torch.ones(2, 3), torch.ones(3, 3))})
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (6, 6), (9, 6)])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_leading_directions_are_those_of_the_svd_on_any_scale(shape: tuple[int, int], scale: float, generator: torch.Generator) -> None:
+    whitened = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+    found, (_, _, right) = _leading(whitened, 5).numpy(), np.linalg.svd(whitened.numpy(), full_matrices=False)
+    there = min(5, *shape)
+    np.testing.assert_allclose(np.abs(np.sum(found[:, :there] * right[:there].T, axis=0)), np.ones(there), rtol=1e-7)
+    np.testing.assert_allclose(found.T @ found, np.diag([1.0] * there + [0.0] * (5 - there)), atol=1e-7)

@@ -75,3 +75,8 @@ def test_what_is_refused() -> None:
         Surgery({})
     with pytest.raises(DataError, match=r"\Aa surgery has corrections of the same sites and widths"):
         Surgery(final | {"d": Correction.identity(7)})
+    told = r"\Amatrices of \[1, 6\] and \[5, 1\] make no correction; expected \(r, k\) and \(k, r\)\Z"
+    with pytest.raises(DataError, match=told):
+        Correction(torch.ones(1, 6), torch.ones(5, 1))
+    with pytest.raises(DataError, match="make no correction"):
+        Correction(torch.ones(1, 6), torch.ones(6, 1), torch.ones(5))
