@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test docs soak mutants results clean
+.PHONY: demo test coverage docs soak mutants results clean
 
 demo: $(VENV)/.installed  ## merge eight real experts, operate, and write out/demo/
 	$(VENV)/bin/suture demo --out out/demo --replace
 
 test: $(VENV)/.installed-dev  ## lint, types, tests
 	$(VENV)/bin/python scripts/check.py lint types tests
+
+coverage: $(VENV)/.installed-dev  ## which lines and branches the tests run
+	$(VENV)/bin/python scripts/check.py coverage
 
 docs: $(VENV)/.installed-dev  ## the documentation as a site, to open at out/site/index.html
 	$(VENV)/bin/python scripts/check.py docs

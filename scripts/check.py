@@ -2,10 +2,13 @@
 
 python scripts/check.py               # everything
 python scripts/check.py lint types    # some steps
+python scripts/check.py coverage      # the tests once more, with what they run: not part of everything
 """
 
 import csv
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +17,7 @@ import time
 import tomllib
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from packaging.metadata import Metadata
@@ -22,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
 EXTRAS = ROOT / ".venv" / "extras"
 """Where torchvision and what needs it are installed (see Makefile)."""
+FULLY_COVERED, COVERED = 2, 95
+"""The highest floor of which tests run every line and branch, and how many per cent of all they run."""
 
 
 def call(*command: str | Path, folder: Path = ROOT, **environment: str) -> None:
@@ -41,13 +47,23 @@ def types() -> None:
     call(PYTHON, "-m", "mypy")
 
 
-def tests() -> None:
+def tests(*options: str) -> None:
     """Run tests and doctests, shapes checked, one worker per core."""
-    call(PYTHON, "-m", "pytest", "-n", "2", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    call(PYTHON, "-m", "pytest", "-n", "2", *options, OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     if not (EXTRAS / "timm").is_dir():
         sys.exit(f"check: {EXTRAS} has no timm: make installs it there")
     # In a process of its own: with torchvision there, transformers behaves otherwise.
-    call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", OMP_NUM_THREADS="1", PYTHONPATH=str(EXTRAS))
+    call(PYTHON, "-m", "pytest", "-n", "2", "tests/extras", *options, OMP_NUM_THREADS="1", PYTHONPATH=str(EXTRAS))
+
+
+def coverage() -> None:
+    """Run the tests and see which lines and branches they run: all of those of floors 0 to 2, and nearly all of the rest."""
+    shutil.rmtree(ROOT / "out" / "coverage", ignore_errors=True)
+    tests("--cov", "--cov-append", "--cov-report=")
+    floors: dict[str, int] = runpy.run_path(str(ROOT / "tests" / "test_floors.py"))["FLOORS"]
+    low = ",".join(f"src/suture/{name}{end}" for name, floor in floors.items() if floor <= FULLY_COVERED for end in (".py", "/*"))
+    call(PYTHON, "-m", "coverage", "report", f"--fail-under={COVERED}")
+    call(PYTHON, "-m", "coverage", "report", f"--include={low}", "--fail-under=100")
 
 
 def docs() -> None:
@@ -107,15 +123,17 @@ def wheel() -> None:
         main_job_done(folder / "out")
 
 
-STEPS = {"lint": lint, "types": types, "tests": tests, "docs": docs, "wheel": wheel}
+STEPS: dict[str, Callable[[], None]] = {"lint": lint, "types": types, "tests": tests, "docs": docs, "wheel": wheel}
+ASKED_FOR: dict[str, Callable[[], None]] = {"coverage": coverage}
+"""What runs only when it is named."""
 
 
 def main() -> None:
-    """Run the steps named on the command line, or all."""
+    """Run the steps named on the command line, or all of CI."""
     for name in sys.argv[1:] or STEPS:
         started = time.perf_counter()
         try:
-            STEPS[name]()
+            (STEPS | ASKED_FOR)[name]()
         except subprocess.CalledProcessError as error:
             sys.exit(f"check: {name} failed with exit code {error.returncode}")
         print(f"check: {name} passed in {time.perf_counter() - started:.0f} s", flush=True)
