@@ -75,8 +75,9 @@ def test_what_is_refused() -> None:
         Surgery({})
     with pytest.raises(DataError, match=r"\Aa surgery has corrections of the same sites and widths"):
         Surgery(final | {"d": Correction.identity(7)})
-    told = r"\Amatrices of \[1, 6\] and \[5, 1\] make no correction; expected \(r, k\) and \(k, r\)\Z"
-    with pytest.raises(DataError, match=told):
-        Correction(torch.ones(1, 6), torch.ones(5, 1))
-    with pytest.raises(DataError, match="make no correction"):
-        Correction(torch.ones(1, 6), torch.ones(6, 1), torch.ones(5))
+    told = r"\Amatrices of \[1, 6\] and \[%d, 1\] make no correction; expected \(r, k\) and \(k, r\)\Z"
+    for name, wrong, rows in (("up", torch.ones(5, 1), 5), ("shift", torch.ones(5), 6)):
+        correction = Correction(torch.ones(1, 6), torch.ones(6, 1))
+        object.__setattr__(correction, name, wrong)  # the shape checks of these tests would be the first to refuse it
+        with pytest.raises(DataError, match=told % rows):
+            correction.__post_init__()
