@@ -49,8 +49,9 @@ def test_long_differences_are_cut(tmp_path: Path, missing: int) -> None:
     with pytest.raises(IncompatibleExperts) as caught:
         check_experts(base, [saved(tmp_path, "expert", kept=ONES)])
     listed = "; ".join(f"missing tensor 'w{place:02}'" for place in range(LISTED))
-    more = f"; … and {missing - LISTED} more" if missing > LISTED else ""
+    more = f"; … and {missing - LISTED} more, which --debug lists" if missing > LISTED else ""
     assert str(caught.value).endswith(f"base.safetensors: {listed}{more}")
+    assert caught.value.__notes__ == ["\n".join(f"missing tensor 'w{place:02}'" for place in range(missing))]
 
 
 def test_numbers_that_are_none_are_told_with_their_place(tmp_path: Path) -> None:
@@ -62,7 +63,9 @@ def test_numbers_that_are_none_are_told_with_their_place(tmp_path: Path) -> None
     assert str(caught.value) == f"{expert.path}: tensor 'w' holds 2 NaN or Inf, the first at index (1, 0)"
     with pytest.raises(NonFiniteTensor) as caught:
         check_finite("w", torch.tensor([torch.inf]).half(), base, [fine])
-    assert str(caught.value) == "tensor 'w': the experts differ from the base by more than torch.float16 can hold"
+    assert str(caught.value) == (
+        "tensor 'w': what is merged is more than torch.float16 can hold; merge less of it (a smaller scale), or into a wider dtype"
+    )
     check_finite("w", torch.tensor([3e38, 3e38]), base, [fine])  # finite, though their sum is not
 
 
