@@ -18,26 +18,33 @@ KEPT = {".md", ".csv", ".tex", ".png"}
 LARGEST = 200_000
 """Bytes of a file that is worth a word."""
 FIRST = "README.md"
+MADE = "Made by `scripts/keep_paper.py` of what `suture paper` wrote."
+"""What tells a folder of this script's from any other."""
 
 
 def keep(out: Path, docs: Path) -> list[Path]:
-    """Copy an output folder's items in the place of those kept before, and return what is large."""
+    """Copy an output folder's items in the place of those kept before, and return what is large.
+
+    Raises ``SystemExit`` for an output without items, and for a folder that was not made by this script, which is left as it is.
+    """
     if docs.exists() and not (docs / FIRST).is_file():
         raise SystemExit(f"{docs} was not made by this script")
+    if docs.exists() and MADE not in (docs / FIRST).read_text(encoding="utf-8"):
+        raise SystemExit(f"{docs} was not made by this script: its {FIRST} does not end with {MADE!r}")
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    files = sorted(file for file in out.glob("*/*") if file.suffix in KEPT)
+    items = sorted(file.parent.name for file in files if file.name == FIRST)
+    if not items:
+        raise SystemExit(f"{out} has no items of `suture paper`")
     shutil.rmtree(docs, ignore_errors=True)
-    large = []
-    for file in sorted(file for file in out.glob("*/*") if file.suffix in KEPT):
-        if file.stat().st_size > LARGEST:
-            large.append(file)
+    for file in files:
         target = docs / file.relative_to(out)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    items = sorted(file.parent.name for file in docs.glob("*/README.md"))
     lines = [f"# {report['title']}", "", report["summary"], "", *(f"- {note}" for note in report["notes"]), ""]
-    lines += [f"- [{item}]({item}/README.md)" for item in items]
-    (docs / FIRST).write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return large
+    lines += [*(f"- [{item}]({item}/README.md)" for item in items), "", MADE, ""]
+    (docs / FIRST).write_text("\n".join(lines), encoding="utf-8")
+    return [file for file in files if file.stat().st_size > LARGEST]
 
 
 def keep_measured(store: Path, archive: Path) -> None:

@@ -1,12 +1,17 @@
 """Headers: what is refused before the library reads them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from suture.checkpoints import header, open_checkpoint
-from suture.errors import CorruptCheckpoint
+from suture.checkpoints.adapter import read_config
+from suture.checkpoints.manifest import open_manifest
+from suture.checkpoints.twins import ties_embeddings
+from suture.errors import CheckpointError, CorruptCheckpoint
+from suture.multitask import read_description
 
 
 def write(folder: Path, text: str, data: bytes = b"") -> Path:
@@ -60,3 +65,32 @@ def test_an_index_of_nothing_is_none(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
     with pytest.raises(CorruptCheckpoint, match="it names no tensors"):
         open_checkpoint(tmp_path)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "manifest.json": open_manifest,
+    "adapter_config.json": read_config,
+    "suture.json": read_description,
+    "model.safetensors.index.json": open_checkpoint,
+}
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(
+    ("bound", "message"), [("LARGEST", "bytes of JSON, where at most 50 are read"), ("MOST", "JSON of 6. parts, where")]
+)
+@pytest.mark.parametrize("name", READERS)
+def test_too_much_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bound: str, message: str
+) -> None:
+    (tmp_path / name).write_text('{"a": [' + "1," * 60 + "1]}")
+    monkeypatch.setattr(f"suture.checkpoints.header.{bound}", 50)
+    with pytest.raises(CheckpointError, match=message):
+        READERS[name](tmp_path)
+
+
+def test_a_configuration_that_is_too_large_ties_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
+    assert ties_embeddings(tmp_path, ["lm_head.weight"])
+    monkeypatch.setattr("suture.checkpoints.header.LARGEST", 10)
+    assert not ties_embeddings(tmp_path, ["lm_head.weight"])

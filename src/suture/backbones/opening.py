@@ -1,6 +1,5 @@
 """Which network a folder holds."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from suture.backbones.open_clip_networks import open_clip_network
 from suture.backbones.text import TextBackbone
 from suture.backbones.timm_networks import timm_network
 from suture.checkpoints import OPEN_CLIP, Weights
+from suture.checkpoints.header import parsed, text_of
 from suture.errors import CorruptCheckpoint, DataError, reading
 
 
@@ -70,7 +70,7 @@ def _other_library(folder: Path, weights: Weights) -> tuple[str, Callable[[], Ne
 
 def _read(file: Path) -> dict[str, Any]:
     with reading(file, "JSON that can be read", absent=CorruptCheckpoint):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed(text_of(file))
     if not isinstance(content, dict):
         raise CorruptCheckpoint(f"{file}: expected a mapping, found {type(content).__name__}")
     return content

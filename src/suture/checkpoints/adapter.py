@@ -1,11 +1,11 @@
 """The configuration of a PEFT adapter folder: what is refused by name, and the rank and scale of each module."""
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
+from suture.checkpoints.header import parsed, text_of
 from suture.errors import CorruptCheckpoint, UnsupportedFormat, reading
 
 CONFIG = "adapter_config.json"
@@ -43,7 +43,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / CONFIG
     with reading(file, "the configuration of an adapter", absent=CorruptCheckpoint):
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = parsed(text_of(file))
         kind = config["peft_type"]
         if kind == "LORA" and not (config["r"] > 0 and math.isfinite(config["lora_alpha"])):
             raise ValueError("r or lora_alpha")

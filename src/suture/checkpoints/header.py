@@ -36,9 +36,11 @@ def check_header(file: Path) -> None:
 
 
 def text_of(file: Path) -> str:
-    """Return the text of a file of JSON; raises ``ValueError`` for one that is too large, and ``OSError``."""
+    """Return the text of a file of JSON; raises ``ValueError`` for one that is too large or of too many parts, and ``OSError``."""
     _check_size(file.stat().st_size)
-    return file.read_text(encoding="utf-8")
+    text = file.read_bytes().decode("utf-8")  # line ends as they are: digests are taken of them
+    _check_parts(text)
+    return text
 
 
 def parsed(content: bytes | str) -> Any:
@@ -52,10 +54,14 @@ def parsed(content: bytes | str) -> Any:
 
 
 def _loads(content: bytes | str, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+    _check_parts(content)
+    return json.loads(content, object_pairs_hook=hook)
+
+
+def _check_parts(content: bytes | str) -> None:
     parts = sum(content.count(mark) if isinstance(content, str) else content.count(mark.encode()) for mark in MARKS)
     if parts > MOST:
         raise ValueError(f"JSON of {parts:,} parts, where at most {MOST:,} are read")
-    return json.loads(content, object_pairs_hook=hook)
 
 
 def _check_size(length: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from suture.checkpoints.header import text_of
 from suture.checkpoints.writing import BLANK, write_text
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, reading
 
@@ -55,7 +56,7 @@ def open_manifest(folder: Path) -> Manifest:
     if not file.is_file():
         raise CheckpointNotFound(f"{folder} has no {MANIFEST}")
     with reading(file, "a manifest of Suture's, or is not as it was written"):
-        content = file.read_bytes()
+        content = text_of(file).encode()
         manifest = Manifest.model_validate_json(content)
     if manifest.writer != "suture":
         raise CorruptCheckpoint(f"{file} is not a manifest of Suture's, but of {manifest.writer!r}")

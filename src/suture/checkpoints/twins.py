@@ -1,6 +1,5 @@
 """Matrices that stand twice among the weights of a model: tied ones, which are one in the network."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from suture.checkpoints.header import parsed, text_of
 
 if TYPE_CHECKING:
     from suture.checkpoints import Weights
@@ -35,7 +36,7 @@ def same_matrices(weights: "Weights") -> list[list[str]]:
 def ties_embeddings(folder: Path, names: list[str]) -> bool:
     """Tell whether tensors are embeddings that the configuration in a folder ties: libraries do unless it says otherwise."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = parsed(text_of(folder / "config.json"))
         return bool(content.get("tie_word_embeddings", True)) and all(EMBEDDINGS.search(name) for name in names)
     except (OSError, ValueError, AttributeError):
         return False

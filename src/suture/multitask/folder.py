@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from suture.backbones import PLACE, Backbone, NetworkBackbone, Pooling, TextBackbone, load_heads, open_backbone, save_heads
 from suture.checkpoints import Checkpoint, Manifest, local_copy, open_checkpoint, open_manifest, scratch_folder, staged_folder
 from suture.checkpoints.companions import copy_companions, copy_file, copy_files
+from suture.checkpoints.header import text_of
 from suture.checkpoints.layout import name_in_folder
 from suture.checkpoints.verifying import check_file
 from suture.checkpoints.writing import write_text
@@ -175,7 +176,7 @@ def read_description(folder: Path) -> Description:
     if not file.is_file():
         raise CheckpointNotFound(f"{folder} holds no multi-task model (no {DESCRIPTION}); `suture build` makes one")
     with reading(file, "the description of a multi-task model", absent=CorruptCheckpoint):
-        return Description.model_validate_json(file.read_bytes())
+        return Description.model_validate_json(text_of(file))
 
 
 def push_to_hub(model: MultiTaskModel, repository: str, *, private: bool = True, message: str = "") -> str:
