@@ -156,7 +156,7 @@ def index_of_results() -> str:
     lines = [
         "# Results",
         "",
-        "Every number of this site and of the README stands in one of these tables, each of which ends with the command that made it.",
+        "What is said to be measured, on this site and in the README, stands in one of these tables; scripts wrote them.",
     ]
     for title, pages in results_by_kind():
         lines += ["", f"## {title}", ""]

@@ -16,8 +16,8 @@ MEASURED = re.compile(r"(?<![\w.,/])\d+\.\d+(?![\w.]*\d)")
 """Whole numbers are mostly settings; what is measured has a fraction."""
 
 
-def show_results() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("show_results", ROOT / "scripts" / "show_results.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -25,7 +25,7 @@ def show_results() -> ModuleType:
     return module
 
 
-SHOWING = show_results()
+SHOWING = script("show_results")
 PAGES = SHOWING.pages()
 
 

@@ -92,6 +92,15 @@ class Spread:
         return f"{self.mean:{spec}}{spread}"
 
 
+def share_of_gap(merged: float, after: float, individual: float) -> float | None:
+    """Return which share of the way from a merged model to the experts surgery goes; None when there is no gap.
+
+    >>> share_of_gap(60.0, 75.0, 80.0), share_of_gap(80.0, 80.0, 80.0)
+    (0.75, None)
+    """
+    return None if individual <= merged else (after - merged) / (individual - merged)
+
+
 class Results:
     """Rows, and what the tables and figures read off them.
 
@@ -152,9 +161,9 @@ class Results:
     def gap_closed(self, operated: Model) -> float | None:
         """Return the share of the accuracy between merged model and experts that surgery wins back; None when there is no gap."""
         merged, after, individual = (self.spread(model, "accuracy") for model in (self.plain(operated.merge), operated, Model(INDIVIDUAL)))
-        if merged is None or after is None or individual is None or individual.mean <= merged.mean:
+        if merged is None or after is None or individual is None:
             return None
-        return (after.mean - merged.mean) / (individual.mean - merged.mean)
+        return share_of_gap(merged.mean, after.mean, individual.mean)
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows of ``results.csv``."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from suture.evaluation.records import share_of_gap
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, operated, plain
 from suture.paper.measures import Measure
@@ -177,11 +178,11 @@ def _cells(study: Study, found: Found, line: Line) -> list[str]:
     if line.surgery == "none":
         return ["", *cells, "", f"{100 * behind[worst]:+.1f} {worst}", f"{found.spread(line.measures, 'bias_mean_abs'):.4f}", "", ""]
     size = max(int(own["parameters"]) for each in told for own in each["tasks"].values())
-    gap = (own.mean - bare.mean) / (experts.mean - bare.mean)
+    gap = share_of_gap(bare.mean, own.mean, experts.mean)
     return [
         str(len(line.measures)),
         *cells,
-        f"{100 * gap:.0f}",
+        "" if gap is None else f"{100 * gap:.0f}",
         f"{100 * behind[worst]:+.1f} {worst}",
         f"{found.spread(line.measures, 'bias_mean_abs'):.4f}",
         f"{size:,}",
