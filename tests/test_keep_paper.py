@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from test_results import script
+from docs.pages import script
 
 KEEPING = script("keep_paper")
 

@@ -1,11 +1,11 @@
 """Mutation testing: what is made of the results, and that what is called equivalent is still there."""
 
-import importlib.util
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from docs.pages import script
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 DIFF = """--- src/suture/merging/ties.py
@@ -18,16 +18,7 @@ DIFF = """--- src/suture/merging/ties.py
 """
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutants", SCRIPTS / "mutants.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MUTANTS = script()
+MUTANTS = script("mutants")
 
 
 def test_names_and_lines() -> None:

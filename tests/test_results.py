@@ -1,11 +1,11 @@
 """Numbers in the README and in the documentation are those of the files in docs/results."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from docs.pages import script
 
 ROOT = Path(__file__).parents[1]
 RESULTS = re.compile(r"\]\(([^)\s]*results/[^)\s]+)\)")
@@ -14,15 +14,6 @@ NOT_SAID = re.compile(r"`[^`\n]*`|(?<=\])\([^)]*\)|arXiv:? ?\d{4}\.\d{5}|Python 
 BLOCKS = re.compile(r"\n\s*\n|\n(?=\||- |\d\. )")
 MEASURED = re.compile(r"(?<![\w.,/])\d+\.\d+(?![\w.]*\d)")
 """Whole numbers are mostly settings; what is measured has a fraction."""
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 SHOWING = script("show_results")
