@@ -97,6 +97,14 @@ def test_transformers_is_imported_where_it_is_used() -> None:
     assert not top_level
 
 
+def test_no_function_is_longer_than_a_screen() -> None:
+    for file in SRC.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < 52, f"{file}: {node.name}"
+
+
 def test_no_file_is_long_and_no_name_is_a_catch_all() -> None:
     for file in SRC.rglob("*.py"):
         assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, file

@@ -48,16 +48,7 @@ def write_safetensors(
     Raises ``ValueError`` when the tensors are not those that ``specs`` announced, and ``OSError``, before the first tensor is asked for
     where that can be known, that names the file and says how many bytes it takes when there is no room for it.
     """
-    seal = {SHA256: BLANK} if sealed else {}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **seal, **(metadata or {})}}
-    end = 0
-    for name, spec in specs.items():
-        start, end = end, end + size_of(spec)
-        header[name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": spec.shape, "data_offsets": (start, end)}
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    head = len(encoded).to_bytes(8, "little") + encoded
-    size = len(head) + end
+    head, size = _head(specs, {"format": "pt", **({SHA256: BLANK} if sealed else {}), **(metadata or {})})
     check_room(file, size)
     with _told(file, size):
         stream = file.open("wb")
@@ -84,6 +75,19 @@ def write_safetensors(
             stream.flush()
             os.fsync(stream.fileno())
     return digest.hexdigest()
+
+
+def _head(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> tuple[bytes, int]:
+    """Return what a file begins with, the length of its header and that, and how long it is with its tensors."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, spec in specs.items():
+        start, end = end, end + size_of(spec)
+        header[name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": spec.shape, "data_offsets": (start, end)}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    head = len(encoded).to_bytes(8, "little") + encoded
+    return head, len(head) + end
 
 
 def check_room(file: Path, size: int) -> None:

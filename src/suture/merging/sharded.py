@@ -69,9 +69,7 @@ def merge_by_shards(
     >>> sorted(file.name for file in merge_by_shards(Ties(), base, experts, folder / "merged", engine=LocalEngine()).iterdir())
     ['manifest.json', 'model.safetensors']
     """
-    if isinstance(method, DataDrivenMethod) or batch_norm == "recalibrate":
-        what = method.name if isinstance(method, DataDrivenMethod) else "batch_norm: recalibrate"
-        raise UsageError(f"{what} learns from data, and is not split by shards: merge with one local job")
+    _check_splits(method, batch_norm)
     check_experts(base, experts, any_dtype=dtype is not None)
     warn_of_copies(base, experts)
     out = Path(out).absolute()
@@ -96,6 +94,13 @@ def merge_by_shards(
         # What was kept for other settings is of no use beside an output that is whole.
         clear_away(beside, out)
     return out
+
+
+def _check_splits(method: MergingMethod, batch_norm: BatchNorm) -> None:
+    """Raise :class:`UsageError` for what learns from data."""
+    if isinstance(method, DataDrivenMethod) or batch_norm == "recalibrate":
+        what = method.name if isinstance(method, DataDrivenMethod) else "batch_norm: recalibrate"
+        raise UsageError(f"{what} learns from data, and is not split by shards: merge with one local job")
 
 
 def _clear(store: Path, shards: Sequence["Shard"]) -> None:
