@@ -80,10 +80,7 @@ def merge_by_shards(
     shards = shard_steps(Merge(method, base, tuple(experts), dtype, batch_norm))
     with writing_to(out):
         check_output(out, replace=replace, inputs=inputs)
-        summary = run_steps(shards, store, engine, stage)
-        for shard in shards:
-            if shard.key in summary.skipped:  # it has lain there since another run
-                check_file(store / shard.key, shard.target, shard.digest(store))
+        _run(shards, store, engine, stage)
         manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
         manifest.files = {shard.target: shard.digest(store) for shard in shards}
         with staged_folder(out, manifest, replace=replace, inputs=inputs) as folder:
@@ -101,6 +98,14 @@ def _check_splits(method: MergingMethod, batch_norm: BatchNorm) -> None:
     if isinstance(method, DataDrivenMethod) or batch_norm == "recalibrate":
         what = method.name if isinstance(method, DataDrivenMethod) else "batch_norm: recalibrate"
         raise UsageError(f"{what} learns from data, and is not split by shards: merge with one local job")
+
+
+def _run(shards: Sequence["Shard"], store: Path, engine: Engine, stage: Stage) -> None:
+    """Make the shards that are not there, and compare those that are with their digests."""
+    summary = run_steps(shards, store, engine, stage)
+    for shard in shards:
+        if shard.key in summary.skipped:  # it has lain there since another run
+            check_file(store / shard.key, shard.target, shard.digest(store))
 
 
 def _clear(store: Path, shards: Sequence["Shard"]) -> None:
