@@ -281,3 +281,15 @@ def test_a_digest_is_computed_once(tmp_path: Path) -> None:
     digest = checkpoint.digest
     (tmp_path / "model.safetensors").unlink()
     assert checkpoint.digest == digest
+
+
+def test_a_checkpoint_says_where_it_lies_and_how_large_it_is(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "model")
+    assert repr(open_checkpoint(folder)) == f"Checkpoint({str(folder)!r}, 4 tensors in 2 file(s))"
+
+
+def test_a_dtype_that_is_not_read_is_named(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}})
+    checkpoint = open_checkpoint(with_header(tmp_path / "model.safetensors", header))
+    with pytest.raises(UnsupportedFormat, match=r"model\.safetensors: tensor 'w' is stored as C64, which Suture does not read"):
+        checkpoint.specs  # noqa: B018
