@@ -277,11 +277,11 @@ def test_a_fault_of_the_disk_while_locking_is_the_outputs(tmp_path: Path, monkey
         # A folder that cannot be locked is one that nobody sweeps, and is usable all the same.
         with scratch_folder(tmp_path / "work") as ours, scratch_folder(tmp_path / "work") as other:
             assert listing(tmp_path / "work") == sorted([ours.name, other.name])
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(listing(Path("/proc/self/fd")))
     monkeypatch.setattr(locking, "_introduce", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "out")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(listing(Path("/proc/self/fd"))) == before
 
 
 def interrupted(*_: object) -> None:
