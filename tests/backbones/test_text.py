@@ -1,6 +1,7 @@
 """The text encoder against transformers itself."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,9 +109,7 @@ def test_weights_of_another_shape_do_not_fill_the_model(bert: Path, tmp_path: Pa
     tensors = load_file(bert / "model.safetensors")
     name = "encoder.layer.0.output.dense.bias"
     save_file(tensors | {name: torch.zeros(7)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        IncompatibleExperts, match=r"other\.safetensors does not fill the model that .*base describes: .*output\.dense\.bias"
-    ):
+    with pytest.raises(IncompatibleExperts, match=rf"other\.safetensors does not fill .*: {re.escape(name)} is \(7,\), not \(16,\)$"):
         TextBackbone(bert, open_checkpoint(tmp_path / "other.safetensors")).model  # noqa: B018
 
 
@@ -145,3 +144,14 @@ def test_there_are_as_many_corrections_as_blocks(bert: Path) -> None:
     batch = backbone.collate(backbone.prepare(["red"]))
     with pytest.raises(DataError, match="2 blocks take as many corrections, not 1"):
         backbone.corrected(batch, [lambda hidden: hidden])
+
+
+def test_what_the_library_cannot_load_is_told(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertModel
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("some\n issues")
+
+    monkeypatch.setattr(BertModel, "from_pretrained", fail)
+    with pytest.raises(IncompatibleExperts, match=r"base does not fill the model that .*base describes: some issues$"):
+        TextBackbone.open(bert).model  # noqa: B018

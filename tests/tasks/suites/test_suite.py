@@ -104,3 +104,11 @@ def test_a_base_that_was_converted_is_not_converted_again(tmp_path: Path, monkey
             vision8.open_base()
         monkeypatch.setattr(vision8, "convert", lambda *_: pytest.fail("it is there"))
     assert len(list((cache_folder() / "suites" / "vision8").iterdir())) == 1
+
+
+def test_what_an_architecture_needs_is_its_base_and_for_every_task_an_expert_and_data() -> None:
+    found = clip8.sources("ViT-B-32")
+    assert len(found.tasks) == 8
+    assert [each.what for each in found.fetched] == ["base"] + ["expert"] * 8 + ["data"] * 8
+    assert all(task.expert.startswith(f"{clip8.EXPERTS_BY}/{found.base.partition('/')[2]}_") for task in found.tasks)
+    assert "ViT-B-32" in clip8.architectures()
