@@ -436,3 +436,19 @@ def test_a_swap_whose_first_move_fails_leaves_all_as_it_was(tmp_path: Path, monk
         write_folder(out, "new", replace=True)
     assert listing(out) == ["manifest.json", "old"]
     assert listing(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_removal_that_fails_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    remove, tries = staging.shutil.rmtree, list[Path]()
+
+    def failing(place: Path, ignore_errors: bool) -> None:
+        tries.append(place)
+        if len(tries) > failures:
+            remove(place)
+
+    monkeypatch.setattr(staging.shutil, "rmtree", failing)
+    (tmp_path / "place").mkdir()
+    staging._remove(tmp_path / "place")
+    assert len(tries) == 2
+    assert (tmp_path / "place").exists() is (failures == 2)
