@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from suture.checkpoints import TensorSpec, open_checkpoint, sha256_of
@@ -293,3 +294,16 @@ def test_a_dtype_that_is_not_read_is_named(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(with_header(tmp_path / "model.safetensors", header))
     with pytest.raises(UnsupportedFormat, match=r"model\.safetensors: tensor 'w' is stored as C64, which Suture does not read"):
         checkpoint.specs  # noqa: B018
+
+
+@pytest.mark.fault(2)
+def test_a_tensor_that_the_library_cannot_read_is_named(tmp_path: Path) -> None:
+    class Spoilt:
+        def get_tensor(self, name: str) -> None:
+            raise SafetensorError("gone since")
+
+    save_file({"w": torch.ones(1)}, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    checkpoint._handles[tmp_path / "model.safetensors"] = Spoilt()
+    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors: tensor 'w' cannot be read: gone since"):
+        checkpoint["w"]
