@@ -17,7 +17,6 @@ import time
 import tomllib
 import venv
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from packaging.metadata import Metadata
@@ -47,8 +46,13 @@ def types() -> None:
     call(PYTHON, "-m", "mypy")
 
 
-def tests(*options: str) -> None:
+def tests() -> None:
     """Run tests and doctests, shapes checked, one worker per core."""
+    run_tests()
+
+
+def run_tests(*options: str) -> None:
+    """Run pytest twice, with these options."""
     call(PYTHON, "-m", "pytest", "-n", "2", *options, OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     if not (EXTRAS / "timm").is_dir():
         sys.exit(f"check: {EXTRAS} has no timm: make installs it there")
@@ -58,8 +62,11 @@ def tests(*options: str) -> None:
 
 def coverage() -> None:
     """Run the tests and see which lines and branches they run: all of those of floors 0 to 2, and nearly all of the rest."""
-    shutil.rmtree(ROOT / "out" / "coverage", ignore_errors=True)
-    tests("--cov", "--cov-append", "--cov-report=")
+    kept = ROOT / "out" / "coverage"
+    shutil.rmtree(kept, ignore_errors=True)
+    run_tests("--cov", "--cov-append", "--cov-report=")
+    if list(kept.glob("data.*")):  # of processes that ended after the tests that had started them
+        call(PYTHON, "-m", "coverage", "combine", "--append", "--quiet")
     floors: dict[str, int] = runpy.run_path(str(ROOT / "tests" / "test_floors.py"))["FLOORS"]
     low = ",".join(f"src/suture/{name}{end}" for name, floor in floors.items() if floor <= FULLY_COVERED for end in (".py", "/*"))
     call(PYTHON, "-m", "coverage", "report", f"--fail-under={COVERED}")
@@ -123,8 +130,8 @@ def wheel() -> None:
         main_job_done(folder / "out")
 
 
-STEPS: dict[str, Callable[[], None]] = {"lint": lint, "types": types, "tests": tests, "docs": docs, "wheel": wheel}
-ASKED_FOR: dict[str, Callable[[], None]] = {"coverage": coverage}
+STEPS = {"lint": lint, "types": types, "tests": tests, "docs": docs, "wheel": wheel}
+ASKED_FOR = {"coverage": coverage}
 """What runs only when it is named."""
 
 

@@ -181,3 +181,35 @@ def test_nothing_stays_behind_and_what_others_put_there_does() -> None:
     with pytest.raises(RuntimeError):
         blocks.enter(torch.ones(2, 7))
     assert ["forward" in vars(layer) for layer in network.layers] == [False, True, False]
+
+
+class Ordered(nn.Module):
+    """Runs its blocks in an order that inputs may decide, all arguments by name where asked to."""
+
+    def __init__(self, order: Callable[[Tensor], list[int]], *, named: bool = False) -> None:
+        super().__init__()
+        self.order, self.named = order, named
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number in self.order(x):
+            x = self.layers[number](input=x) if self.named else self.layers[number](x)
+        return x
+
+
+def test_blocks_that_take_all_by_name_are_run_one_by_one() -> None:
+    network, x = Ordered(lambda _: [0, 1, 2], named=True), torch.rand(2, 3)
+    blocks = Blocks(list(network.layers), network)
+    assert torch.equal(blocks.enter(x).hidden, x)
+    assert torch.equal(blocks.leave(blocks.enter(x).moved(2 * x)), 2 * x)
+
+
+def test_blocks_out_of_order_or_left_out_for_some_inputs_are_refused() -> None:
+    turned = Ordered(lambda _: [1, 0, 2])
+    with pytest.raises(UnsupportedFormat, match="once each, in order"):
+        Blocks(list(turned.layers), turned).enter(torch.rand(2, 3))
+    network = Ordered(lambda x: [0, 1, 2] if len(x) > 1 else [0, 1])
+    blocks = Blocks(list(network.layers), network)
+    assert len(blocks.enter(torch.rand(2, 3)).calls) == 3
+    with pytest.raises(UnsupportedFormat, match="once each, in order"):
+        blocks.enter(torch.rand(1, 3))

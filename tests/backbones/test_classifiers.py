@@ -1,5 +1,6 @@
 """Heads saved with checkpoints: their logits are the library's own; and experts that were saved with one."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from backbones import zoo
 from suture.backbones import FAMILIES, ImageBackbone, TextBackbone, open_aligned, open_backbone, saved_head
-from suture.checkpoints import AlignedExpert, Checkpoint, open_checkpoint
+from suture.checkpoints import AlignedExpert, Checkpoint, open_checkpoint, read_manifest
 from suture.errors import DataError, IncompatibleExperts, SutureWarning
-from suture.merging import WeightAveraging, merge_tensors
+from suture.merging import WeightAveraging, merge_tensors, merge_to_folder
 from suture.representation import encode
 
 CLASSES = {0: "cat", 1: "dog", 2: "bird"}
@@ -160,3 +161,64 @@ def test_what_a_base_ties_may_stand_there_twice_and_in_experts_once(tmp_path: Pa
     merged = dict(merge_tensors(WeightAveraging(), base, [expert]))
     torch.testing.assert_close(merged["lm_head.weight"], whole["transformer.wte.weight"])
     assert torch.equal(merged["lm_head.weight"], merged["transformer.wte.weight"])
+
+
+def test_what_was_left_out_stands_in_the_manifest_of_a_merge(tmp_path: Path) -> None:
+    base = open_checkpoint(zoo.make("bert", tmp_path / "base"))
+    with pytest.warns(SutureWarning, match="left out"):
+        expert = open_aligned(base, save_classifier("bert", tmp_path / "expert"))
+    assert isinstance(expert, AlignedExpert)
+    assert expert.elements == base.elements
+    merge_to_folder(WeightAveraging(), base, [expert], tmp_path / "merged")
+    manifest = read_manifest(tmp_path / "merged")
+    assert manifest is not None
+    assert manifest.settings["left_out"] == {str(expert.path): ["classifier.bias", "classifier.weight"]}
+
+
+def test_a_classifier_that_takes_another_width_is_no_head(tmp_path: Path) -> None:
+    backbone = ImageBackbone.open(save_classifier("vit", tmp_path / "vit"))
+    tensors = load_file(tmp_path / "vit" / "model.safetensors")
+    save_file(tensors | {"classifier.weight": torch.zeros(3, 5)}, tmp_path / "other.safetensors")
+    other = ImageBackbone(backbone.folder, open_checkpoint(tmp_path / "other.safetensors"))
+    vars(other)["width"] = backbone.width
+    with pytest.raises(DataError, match=r"'classifier' takes 5 numbers, not the 16 that represent an input: the library puts something"):
+        saved_head(other)
+
+
+def renamed(source: Path, folder: Path, **names: str) -> Path:
+    """Copy a model folder; tensors whose names end in a key are named anew, or left out where the new name is empty."""
+    shutil.copytree(source, folder)
+    tensors = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        new = next((new for old, new in names.items() if name.endswith(old)), name)
+        if new:
+            tensors[new] = tensor
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_what_does_not_hold_the_bases_network_comes_back_as_it_is(tmp_path: Path) -> None:
+    base = open_checkpoint(zoo.make("bert", tmp_path / "base"))
+    strange = tmp_path / "strange"
+    shutil.copytree(base.path, strange)
+    save_file({"w": torch.ones(1)}, strange / "model.safetensors")
+    lacking = renamed(base.path, tmp_path / "lacking", **{"layer.2.output.dense.bias": ""})
+    more = renamed(base.path, tmp_path / "more")
+    save_file(load_file(more / "model.safetensors") | {"extra.weight": torch.ones(2)}, more / "model.safetensors")
+    for folder in (strange, lacking, more):
+        assert isinstance(open_aligned(base, folder), Checkpoint), folder
+    unknown = tmp_path / "unknown"
+    shutil.copytree(base.path, unknown)
+    save_file({"w": torch.ones(1)}, unknown / "model.safetensors")
+    (unknown / "config.json").write_text("{}")
+    assert isinstance(open_aligned(base, unknown), Checkpoint)
+
+
+def test_twins_that_no_configuration_ties_are_no_ones_embeddings(tmp_path: Path) -> None:
+    folder = zoo.make("bert", tmp_path / "base")
+    tensors = load_file(folder / "model.safetensors")
+    first, second = (f"encoder.layer.{number}.attention.self.query.weight" for number in (0, 1))
+    save_file(tensors | {second: tensors[first].clone()}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(SutureWarning, match="left out"):
+        expert = open_aligned(open_checkpoint(folder), save_classifier("bert", tmp_path / "expert"))
+    assert not torch.equal(expert[first], expert[second])

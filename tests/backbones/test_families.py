@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backbones import zoo
 from suture.backbones import FAMILIES, POOLINGS, HuggingFaceBackbone, ImageBackbone, TextBackbone, open_backbone
+from suture.backbones.families import family_of
 from suture.backbones.walk import BlockWalk
 from suture.checkpoints import open_checkpoint
 from suture.errors import DataError, UnsupportedFormat
@@ -169,3 +170,12 @@ def test_wide_and_damaged_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-300])
     with pytest.raises(DataError, match=r"cut.jpg: not an image that can be read"):
         encode(backbone, [tmp_path / "cut.jpg"])
+
+
+def test_other_text_networks_are_read_as_encoders_or_decoders() -> None:
+    from transformers import ElectraConfig, GPTNeoXConfig
+
+    encoder, decoder = family_of(ElectraConfig()), family_of(GPTNeoXConfig())
+    assert encoder is not None
+    assert decoder is not None
+    assert (encoder.kind, encoder.pooling, decoder.kind, decoder.pooling) == ("text", "mean", "text", "last")

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import suture
-from suture.backbones import NetworkBackbone
+from suture.backbones import NetworkBackbone, text_tower
+from suture.backbones.efficientnet_lite import efficientnet_lite0
+from suture.backbones.text_towers import logit_scale
 from suture.cli.app import app
-from suture.errors import DataError, IncompatibleExperts, SutureWarning, UnsupportedFormat
+from suture.errors import CorruptCheckpoint, DataError, IncompatibleExperts, SutureWarning, UnsupportedFormat
 from suture.representation import encode, encode_cached
 from suture.surgery import ClosedForm, fit_deep_closed_form
 
@@ -324,3 +326,36 @@ def test_a_recipe_names_a_network_of_ones_own(recipe: Path) -> None:
         suture.open_checkpoint(recipe.parent / "out" / "merged" / "weight_averaging").keys()
         == suture.open_checkpoint(recipe.parent / "base").keys()
     )
+
+
+def refusing() -> suture.Network:
+    raise DataError("not today")
+
+
+def test_errors_of_ours_come_out_of_anybodys_code_as_they_are(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "e", 1)
+    with pytest.raises(DataError, match=r"^not today$"):
+        encode(suture.open_backbone(folder, suture.open_checkpoint(folder), network=refusing), images(1))
+
+
+def test_libraries_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path / "e", 1)
+    for name in ("timm", "open_clip", "efficientnet_lite_pytorch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UnsupportedFormat, match=r"pip install 'suture\[vision8\]'"):
+        efficientnet_lite0()
+    (folder / "config.json").write_text('{"architecture": "resnet18"}')
+    with pytest.raises(UnsupportedFormat, match=r"e is a model of timm, which is not installed: pip install 'suture\[timm\]'"):
+        encode(suture.open_backbone(folder, suture.open_checkpoint(folder)), images(1))
+    (folder / "config.json").unlink()
+    (folder / "open_clip_config.json").write_text('{"model_cfg": "tiny"}')
+    backbone = suture.open_backbone(folder, suture.open_checkpoint(folder))
+    for tower, name in ((backbone, "tiny"), (text_tower(backbone), "tiny, texts")):
+        assert isinstance(tower, NetworkBackbone)
+        assert tower.name == f"open_clip: {name}"
+        with pytest.raises(UnsupportedFormat, match=r"is a model of open_clip, which is not installed: pip install 'suture\[open-clip\]'"):
+            tower.network  # noqa: B018
+    assert logit_scale(backbone) == 100.0
+    (folder / "open_clip_config.json").write_text("[]")
+    with pytest.raises(CorruptCheckpoint, match=r"open_clip_config\.json: expected a mapping, found list"):
+        suture.open_backbone(folder, suture.open_checkpoint(folder))

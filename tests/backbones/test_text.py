@@ -1,6 +1,7 @@
 """The text encoder against transformers itself."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from suture.backbones import TextBackbone
 from suture.checkpoints import open_checkpoint
-from suture.errors import CheckpointNotFound, CorruptCheckpoint, IncompatibleExperts
+from suture.errors import CheckpointNotFound, CorruptCheckpoint, DataError, IncompatibleExperts, UnsupportedFormat
 from suture.representation import encode
 
 TEXTS = ["red", "the cat is very blue", "one two three " * 10]
@@ -89,3 +90,68 @@ def test_folders_that_are_no_model(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
     with pytest.raises(CorruptCheckpoint, match="cannot be made"):
         TextBackbone(tmp_path, open_checkpoint(bert)).model  # noqa: B018
+
+
+def test_a_tokenizer_without_a_padding_pads_by_its_end(bert: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert, tmp_path / "copy")
+    settings = json.loads((tmp_path / "copy" / "tokenizer_config.json").read_text())
+    (tmp_path / "copy" / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": None, "eos_token": "[SEP]"}))
+    assert TextBackbone.open(tmp_path / "copy").tokenizer.pad_token == "[SEP]"
+    torch.testing.assert_close(encode(TextBackbone.open(tmp_path / "copy"), TEXTS), encode(TextBackbone.open(bert), TEXTS))
+
+
+def test_half_a_character_is_no_text(bert: Path) -> None:
+    with pytest.raises(DataError, match=r"half a surrogate pair, which is not text, in 'a\\ud800'"):
+        encode(TextBackbone.open(bert), ["a\ud800"])
+
+
+def test_weights_of_another_shape_do_not_fill_the_model(bert: Path, tmp_path: Path) -> None:
+    tensors = load_file(bert / "model.safetensors")
+    name = "encoder.layer.0.output.dense.bias"
+    save_file(tensors | {name: torch.zeros(7)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IncompatibleExperts, match=rf"other\.safetensors does not fill .*: {re.escape(name)} is \(7,\), not \(16,\)$"):
+        TextBackbone(bert, open_checkpoint(tmp_path / "other.safetensors")).model  # noqa: B018
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_bars_of_the_library_are_as_they_were(bert: Path, shown: bool) -> None:
+    from transformers.utils import logging
+
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    try:
+        TextBackbone.open(bert).model  # noqa: B018
+        assert logging.is_progress_bar_enabled() is shown
+    finally:
+        logging.enable_progress_bar()
+
+
+def test_a_tensor_that_the_library_joins_is_told(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, load = TextBackbone.open(bert), TextBackbone._load
+
+    def joining(self: TextBackbone, tensors: dict[str, torch.Tensor]) -> tuple[torch.nn.Module, set[str]]:
+        model, missing = load(self, tensors)
+        bias = model.get_parameter("encoder.layer.0.output.dense.bias")
+        bias.data = bias.data + torch.arange(len(bias))
+        return model, missing
+
+    monkeypatch.setattr(TextBackbone, "_load", joining)
+    with pytest.raises(UnsupportedFormat, match=r"'encoder\.layer\.0\.output\.dense\.bias' of the model is not one tensor on disk"):
+        backbone.names  # noqa: B018
+
+
+def test_there_are_as_many_corrections_as_blocks(bert: Path) -> None:
+    backbone = TextBackbone.open(bert)
+    batch = backbone.collate(backbone.prepare(["red"]))
+    with pytest.raises(DataError, match="2 blocks take as many corrections, not 1"):
+        backbone.corrected(batch, [lambda hidden: hidden])
+
+
+def test_what_the_library_cannot_load_is_told(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertModel
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("some\n issues")
+
+    monkeypatch.setattr(BertModel, "from_pretrained", fail)
+    with pytest.raises(IncompatibleExperts, match=r"base does not fill the model that .*base describes: some issues$"):
+        TextBackbone.open(bert).model  # noqa: B018

@@ -243,3 +243,30 @@ open({str(tmp_path / "target")!r}, "w").write("fine")
     assert done.stdout.split() == ["refused"] * 6
     assert (tmp_path / "target").read_text() == "fine"
     assert (tmp_path / "kept").exists()
+
+
+def test_several_shards_do_not_go_into_one_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        torch.save({name: torch.ones(1)}, tmp_path / f"{name}.bin")
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text('{"weight_map": {"a": "a.bin", "b": "b.bin"}}')
+    with pytest.raises(UnsupportedFormat, match="has 2 shards: give a folder to write to"):
+        convert(tmp_path, tmp_path / "new.safetensors")
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(CorruptCheckpoint, match=r"index\.json names shards that are not there: b\.bin$"):
+        convert(tmp_path, tmp_path / "new")
+    index.unlink()
+    (tmp_path / "a.bin").rename(tmp_path / "pytorch_model.bin")
+    assert convert(tmp_path, tmp_path / "new").tensors == 1
+    assert open_checkpoint(tmp_path / "new")["a"].tolist() == [1.0]
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(("program", "told"), [("echo lost >&2; exit 3", "lost"), ("exit 3", "code 3")])
+def test_a_process_that_ends_without_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, told: str) -> None:
+    (tmp_path / "python").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "old.pt").touch()
+    with pytest.raises(CorruptCheckpoint, match=rf"old\.pt cannot be read: the process that read it ended with {told}$"):
+        convert(tmp_path / "old.pt", tmp_path / "new.safetensors")

@@ -1,6 +1,8 @@
 """One writer for each output, whatever becomes of the others; and what killed ones leave."""
 
 import errno
+import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from suture.checkpoints import Manifest, locking, scratch_folder, staged_file, staged_folder, staging, writing_to
+from suture.checkpoints import Manifest, locking, scratch, scratch_folder, staged_file, staged_folder, staging, writing_to
 from suture.errors import OutputBusy, OutputError, OutputExists, SutureWarning
 
 PROGRAM = """
@@ -262,3 +264,90 @@ def _two(folder: Path) -> tuple[Path, Path]:
     for name in ("one", "two"):
         (folder / name).mkdir()
     return folder / "one", folder / "two"
+
+
+def test_a_fault_of_the_disk_while_locking_is_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", fail)
+        with pytest.raises(OutputError, match=r"cannot write .*out: Input/output error \(.*\.out\.lock\)"):
+            write(tmp_path / "out")
+        # A folder that cannot be locked is one that nobody sweeps, and is usable all the same.
+        with scratch_folder(tmp_path / "work") as ours, scratch_folder(tmp_path / "work") as other:
+            assert listing(tmp_path / "work") == sorted([ours.name, other.name])
+    before = len(listing(Path("/proc/self/fd")))
+    monkeypatch.setattr(locking, "_introduce", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out")
+    assert len(listing(Path("/proc/self/fd"))) == before
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_at, answers = locking._is_at, []
+
+    def once_gone(lock: Path, descriptor: int) -> bool:
+        if not answers:
+            lock.unlink()
+        answers.append(is_at(lock, descriptor))
+        return answers[-1]
+
+    monkeypatch.setattr(locking, "_is_at", once_gone)
+    write(tmp_path / "out")
+    assert answers == [False, True, True]
+    assert listing(tmp_path) == ["out"]
+
+
+def test_a_lock_file_that_is_gone_when_it_is_given_back_is_no_fault(tmp_path: Path) -> None:
+    with writing_to(tmp_path / "out"):
+        (tmp_path / ".out.lock").unlink()
+    assert listing(tmp_path) == []
+
+
+def test_a_holder_has_a_moment_to_say_who_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
+    told = json.dumps({"pid": 7, "host": "there", "since": "noon"})
+    late = threading.Timer(0.03, file.write_text, [told])
+    late.start()
+    assert locking._holder(descriptor) == "process 7 on 'there', since noon"
+    late.join()
+    os.close(descriptor)
+
+
+def test_on_windows_there_are_no_locks_and_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    spec = importlib.util.spec_from_file_location("locking_without", locking.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    without = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without)
+    assert without.fcntl is None
+    with without.sole_writer(tmp_path / "out") as locked:
+        assert locked is False
+        assert listing(tmp_path) == []
+    monkeypatch.setattr(scratch, "fcntl", without.fcntl)
+    (tmp_path / "scratch-dead").mkdir()
+    with scratch_folder(tmp_path) as ours:
+        assert listing(tmp_path) == sorted(["scratch-dead", ours.name])
+    assert listing(tmp_path) == ["scratch-dead"]
+
+
+def test_a_scratch_folder_that_was_swept_before_it_was_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked, made = scratch._locked, list[Path]()
+
+    def swept_once(descriptor: int) -> bool | None:
+        if not made:
+            made.extend(tmp_path.iterdir())
+            made[0].rmdir()
+        return locked(descriptor)
+
+    monkeypatch.setattr(scratch, "_locked", swept_once)
+    with scratch_folder(tmp_path) as ours:
+        assert ours not in made
+        assert listing(tmp_path) == [ours.name]

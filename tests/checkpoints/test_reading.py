@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from suture.checkpoints import TensorSpec, open_checkpoint, sha256_of
@@ -281,3 +282,28 @@ def test_a_digest_is_computed_once(tmp_path: Path) -> None:
     digest = checkpoint.digest
     (tmp_path / "model.safetensors").unlink()
     assert checkpoint.digest == digest
+
+
+def test_a_checkpoint_says_where_it_lies_and_how_large_it_is(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "model")
+    assert repr(open_checkpoint(folder)) == f"Checkpoint({str(folder)!r}, 4 tensors in 2 file(s))"
+
+
+def test_a_dtype_that_is_not_read_is_named(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}})
+    checkpoint = open_checkpoint(with_header(tmp_path / "model.safetensors", header))
+    with pytest.raises(UnsupportedFormat, match=r"model\.safetensors: tensor 'w' is stored as C64, which Suture does not read"):
+        checkpoint.specs  # noqa: B018
+
+
+@pytest.mark.fault(2)
+def test_a_tensor_that_the_library_cannot_read_is_named(tmp_path: Path) -> None:
+    class Spoilt:
+        def get_tensor(self, name: str) -> None:
+            raise SafetensorError("gone since")
+
+    save_file({"w": torch.ones(1)}, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    checkpoint._handles[tmp_path / "model.safetensors"] = Spoilt()
+    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors: tensor 'w' cannot be read: gone since"):
+        checkpoint["w"]

@@ -395,3 +395,60 @@ def test_what_is_cleared_away_is_gone_from_its_name_at_once(tmp_path: Path, monk
     assert listing(tmp_path) == ["out"]
     clear_away(tmp_path / "absent", tmp_path / "out")
     assert listing(tmp_path) == ["out"]
+
+
+@pytest.mark.fault(26)
+def test_a_rename_that_fails_for_another_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match=r"cannot write .*out: Invalid cross-device link"):
+        write_folder(tmp_path / "out")
+    assert listing(tmp_path) == []
+
+
+def test_systems_that_cannot_exchange_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    write_folder(out)
+    monkeypatch.setattr(staging.ctypes, "CDLL", lambda _: object())
+    write_folder(out, "new", replace=True)
+    assert listing(out) == ["manifest.json", "new"]
+    assert listing(tmp_path) == ["out"]
+
+
+def test_a_swap_whose_first_move_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    write_folder(out)
+
+    def failing(self: Path, target: Path) -> Path:
+        if self == out:
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(staging, "_exchanged", lambda *_: False)
+    with pytest.raises(OutputError, match="Permission denied"):
+        write_folder(out, "new", replace=True)
+    assert listing(out) == ["manifest.json", "old"]
+    assert listing(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_removal_that_fails_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    remove, tries = staging.shutil.rmtree, list[Path]()
+
+    def failing(place: Path, ignore_errors: bool) -> None:
+        tries.append(place)
+        if len(tries) > failures:
+            remove(place)
+
+    monkeypatch.setattr(staging.shutil, "rmtree", failing)
+    (tmp_path / "place").mkdir()
+    staging._remove(tmp_path / "place")
+    assert len(tries) == 2
+    assert (tmp_path / "place").exists() is (failures == 2)

@@ -1,6 +1,7 @@
 """Files: what is written reads back."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load
 
-from suture.checkpoints import TensorSpec, write_safetensors
+from suture.checkpoints import TensorSpec, write_safetensors, writing
 from suture.checkpoints.reading import DTYPES
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
@@ -34,3 +35,14 @@ def test_tensors_that_were_not_announced_are_refused(tmp_path: Path) -> None:
     for tensors in ([("a", torch.ones(3))], [("b", torch.ones(1))], [("a", torch.ones(2))], [("a", torch.ones(2).double())]):
         with pytest.raises(ValueError, match="announced"):
             write_safetensors(tmp_path / "x", specs, tensors)
+
+
+def test_a_fault_that_is_not_the_systems_is_told_as_it_is(tmp_path: Path) -> None:
+    def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+        raise OSError("odd")
+        yield
+
+    with pytest.raises(OSError, match=r"^odd$"):
+        write_safetensors(tmp_path / "x", {"a": TensorSpec((2,), torch.float32)}, tensors())
+    with pytest.raises(OSError, match=r"^odd$"), writing._told(tmp_path / "x", 8):
+        raise OSError("odd")

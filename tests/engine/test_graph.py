@@ -1,14 +1,17 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.steps import Failing, Idle, Noted, log, logged, result
-from suture.engine import Engine, LocalEngine, Resources, run_steps
+from suture.engine import Engine, LocalEngine, Resources, Step, run_steps
 from suture.errors import OutputError, SutureError, UnknownName, UsageError
+from suture.types import Stage
 
 ENGINES = [LocalEngine(), LocalEngine(jobs=2)]
 
@@ -131,3 +134,30 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path, jobs
 def test_resources_do_not_show_in_the_key() -> None:
     step = Noted("a")
     assert replace(step, resources=Resources(2, 1)).key == step.key
+
+
+class Together:
+    """A crew that runs all it is given at once, and whose steps all fail."""
+
+    def __init__(self) -> None:
+        self.given: list[Step] = []
+
+    @contextmanager
+    def crew(self, store: Path, total: int, stage: Stage) -> Iterator["Together"]:
+        yield self
+
+    def takes(self, step: Step) -> bool:
+        return True
+
+    def start(self, step: Step) -> None:
+        self.given.append(step)
+
+    def wait(self) -> list[tuple[Step, Exception | None]]:
+        ended, self.given = self.given, []
+        return [(step, SutureError(f"{step.title} failed")) for step in ended]
+
+
+def test_of_several_failures_the_first_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SutureError, match="Writing a failed") as caught:
+        run_steps([Noted("a"), Noted("b")], tmp_path, Together())
+    assert caught.value.__notes__ == ["in the step: Writing a"]

@@ -1,6 +1,8 @@
+import socket
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.steps import Dying, Failing, Held, Noted, Warned, log, logged, result
-from suture.engine import LocalEngine, RayEngine, Resources, run_steps
+from suture.engine import LocalEngine, RayEngine, Resources, ray_engine, run_steps
 from suture.errors import SutureError, SutureWarning, UnknownName, UsageError
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -131,3 +133,35 @@ def _run_while_a_node_comes(step: Noted, session: Any, store: Path) -> None:
     assert logged(store, "start") == []
     session.add_node(num_cpus=3, object_store_memory=STORE)
     run.join(60)
+
+
+def test_an_address_without_a_port_is_not_knocked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("nobody is there"))
+    for address in (None, "auto", "local"):
+        ray_engine._knock(address)
+
+
+def test_what_runs_is_cancelled_and_waited_for(tmp_path: Path) -> None:
+    """The calls of Ray are watched here, as what it does with them takes seconds."""
+
+    class RayError(Exception):
+        pass
+
+    ray, cancelled, waited = types.ModuleType("ray"), list[str](), list[tuple[list[str], int]]()
+
+    def cancel(reference: str) -> None:
+        cancelled.append(reference)
+        if reference == "gone":
+            raise RayError("it has ended")
+
+    def wait(references: list[str], num_returns: int, timeout: float) -> None:
+        waited.append((references, num_returns))
+
+    vars(ray).update(exceptions=types.SimpleNamespace(RayError=RayError), cancel=cancel, wait=wait)
+    fleet = ray_engine.Fleet(ray, tmp_path, lambda *_: None)
+    fleet.dismiss()
+    assert waited == []
+    fleet._running = {"gone": Noted("a"), "busy": Noted("b")}
+    fleet.dismiss()
+    assert cancelled == ["gone", "busy"]
+    assert waited == [(["gone", "busy"], 2)]

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from backbones import zoo
-from suture.backbones import Head, ImageBackbone, TaskCalibration, batch_norm
+from suture.backbones import Head, ImageBackbone, Network, TaskCalibration, batch_norm, open_backbone
 from suture.backbones.batch_norm import measured_statistics
 from suture.checkpoints import Checkpoint, open_checkpoint
-from suture.errors import DataError, IncompatibleExperts, NonFiniteTensor, UsageError
+from suture.errors import DataError, IncompatibleExperts, NonFiniteTensor, UnsupportedFormat, UsageError
 from suture.merging import (
     AdaMerging,
     ConcreteTaskArithmetic,
@@ -161,3 +162,24 @@ def test_a_last_batch_of_one_is_no_batch(calibration: TaskCalibration, monkeypat
     assert found.keys() == calibration.backbone.statistics
     with pytest.raises(DataError, match="needs more than one input"):
         measured_statistics(calibration.backbone, {}, [calibration.prepared[0][:1]])
+
+
+def test_norms_of_others_are_not_measured(tmp_path: Path) -> None:
+    class Own(nn.Module):
+        """A norm over batches that is not PyTorch's."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("running_mean", torch.zeros(2))
+            self.unused = nn.BatchNorm1d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x - self.running_mean
+
+    folder = tmp_path
+    save_file({name: tensor.clone() for name, tensor in Own().state_dict().items()}, folder / "model.safetensors")
+    network = Network(Own(), lambda image: torch.ones(2))
+    backbone = open_backbone(folder, open_checkpoint(folder), network=lambda: network)
+    told = r"recalibrate measures PyTorch's own norms over batches, and these are of others: running_mean, unused\.running_mean"
+    with pytest.raises(UnsupportedFormat, match=told):
+        measured_statistics(backbone, backbone.weights, [zoo.images(3)])

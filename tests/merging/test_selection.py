@@ -77,3 +77,9 @@ def test_a_plateau_is_not_collected(keep: int) -> None:
     survey = Held(vector[:, torch.randperm(100_000, generator=torch.Generator().manual_seed(1))], 4096)
     assert magnitude_thresholds(survey, keep).tolist() == [0.0]  # type: ignore[arg-type]
     assert survey.passes == 2
+
+
+def test_ranks_are_told_from_both_ends_of_a_bracket_and_none_outside() -> None:
+    counts, low, high = Counts(1, 1, torch.tensor([2.0, 3.0]), 2), torch.tensor(1.0), torch.tensor(4.0)
+    found = [counts.of_rank(rank, low, high) for rank in range(1, 8)]
+    assert [None if each is None else each.item() for each in found] == [None, 4.0, 3.0, 2.0, 1.0, 1.0, None]

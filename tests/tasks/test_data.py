@@ -1,6 +1,7 @@
 """Reading texts and labels."""
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow
@@ -118,3 +119,10 @@ def test_splits_and_tasks_check_themselves() -> None:
     task = Task("t", ["x"], {"test": Split(["a"])})
     with pytest.raises(DataError, match="no split 'train'; it has test"):
         task.split("train")
+
+
+def test_parquet_without_its_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, "parquet", [{"text": "a"}])
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError, match=r"reading .*data\.parquet needs pyarrow: pip install 'suture\[parquet\]'"):
+        read_split(file, None)

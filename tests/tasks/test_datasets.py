@@ -1,6 +1,7 @@
 """Data sets of Hugging Face's library, from folders as it writes them and from the hub's own cache; the network is never asked."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,40 @@ def test_rows_without_what_they_need_are_refused(tmp_path: Path) -> None:
     split, _ = read_dataset(DataSet(str(tmp_path / "spoilt"), "all"), None, image="image")
     with pytest.raises(DataError, match=r"spoilt \(all\), row 1: not an image that can be read"):
         opened_image(split.inputs[0])  # type: ignore[arg-type]
+    numbered = datasets.Dataset.from_dict({"image": [7], "label": ["a"]})
+    numbered.save_to_disk(tmp_path / "numbered")
+    split, _ = read_dataset(DataSet(str(tmp_path / "numbered"), "all"), None, image="image")
+    with pytest.raises(DataError, match=r"numbered \(all\), row 1: .*expected an image's path or bytes, found 7"):
+        opened_image(split.inputs[0])  # type: ignore[arg-type]
+
+
+def test_a_data_set_without_rows_is_refused(tmp_path: Path) -> None:
+    some().select([]).save_to_disk(tmp_path / "empty", num_shards=1)
+    with pytest.raises(DataError, match=r"empty \(all\) holds no rows"):
+        read_dataset(DataSet(str(tmp_path / "empty"), "all"), None, image="image")
+
+
+def test_rows_are_shuffled_by_a_seed_alone(tmp_path: Path) -> None:
+    data = datasets.Dataset.from_dict({"text": [str(row) for row in range(50)], "label": [str(row % 2) for row in range(50)]})
+    data.save_to_disk(tmp_path / "sorted")
+    first, again, other = (read_dataset(DataSet(str(tmp_path / "sorted"), "all", shuffle=seed), None)[0] for seed in (1, 1, 2))
+    assert list(first.inputs) == list(again.inputs) != list(other.inputs)
+    assert sorted(first.inputs, key=lambda text: int(str(text))) == list(data["text"])
+    assert first.known_labels().tolist() == [int(str(text)) % 2 for text in first.inputs]
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"reading a \(b\) needs the library datasets: pip install 'suture\[datasets\]'"):
+        read_dataset(DataSet("a", "b"), None)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_bars_of_the_library_are_as_they_were(tmp_path: Path, shown: bool) -> None:
+    some().save_to_disk(tmp_path / "saved")
+    (datasets.enable_progress_bars if shown else datasets.disable_progress_bars)()
+    try:
+        read_dataset(DataSet(str(tmp_path / "saved"), "all"), None, image="image")
+        assert datasets.is_progress_bar_enabled() is shown
+    finally:
+        datasets.enable_progress_bars()

@@ -78,9 +78,9 @@ class Backbone(ABC):
         """The name on disk of the linear layer behind the representation; raises :class:`DataError` where there is none to speak of."""
 
     @property
+    @abstractmethod
     def classes(self) -> tuple[str, ...]:
         """The names of that layer's classes; empty where they are not known."""
-        return ()
 
     @property
     def pooled_by(self) -> Pooling | None:
@@ -94,9 +94,9 @@ class Backbone(ABC):
         Raises :class:`IncompatibleExperts` for tensors of other shapes than the network's.
         """
 
+    @abstractmethod
     def _lacking(self, missing: set[str]) -> list[str]:
         """Return what the network cannot do without, of the tensors that were not found."""
-        return sorted(missing)
 
     @cached_property
     def model(self) -> nn.Module:

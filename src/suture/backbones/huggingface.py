@@ -127,11 +127,12 @@ class HuggingFaceBackbone(Backbone):
         # Files written by an old library may hold tensors that the model no longer has; missing ones would be random.
         with _quietly():
             try:
-                model, info = loader.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True)
-            except RuntimeError as error:  # tensors of other shapes than the configuration says
+                told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # else it says in its log alone which they are
+                model, info = loader.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32, **told)
+            except RuntimeError as error:  # tensors that it cannot join or cut as this model's are
                 raise self._unfilled(" ".join(str(error).split())) from error
-        if info["mismatched_keys"]:
-            raise self._unfilled(", ".join(str(key) for key in info["mismatched_keys"]))
+        if wrong := sorted(info["mismatched_keys"]):
+            raise self._unfilled(", ".join(f"{name} is {tuple(found)}, not {tuple(expected)}" for name, found, expected in wrong))
         return model.eval().requires_grad_(False), set(info["missing_keys"])
 
     def pooled(self, batch: Mapping[str, Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> Float[Tensor, "n k"]:

@@ -179,8 +179,6 @@ class _Stored(StoredPicture):
     def open(self) -> Image.Image:
         held = self.data[self.row][self.column]
         held = (held.get("bytes") or held.get("path")) if isinstance(held, dict) else held
-        if isinstance(held, Image.Image):
-            return held
         if not isinstance(held, bytes | str):
             raise ValueError(f"expected an image's path or bytes, found {held!r:.60}")  # noqa: TRY004  what readers of images raise
         return Image.open(BytesIO(held) if isinstance(held, bytes) else held)

@@ -70,6 +70,8 @@ def unpack_expert(file: Path, base: Checkpoint, out: Path) -> None:
     if strays := {name.rpartition(".")[0] for name in packed} - base.keys():
         raise CorruptCheckpoint(f"{file} changes tensors that {base.path} does not have: {', '.join(sorted(strays))}")
 
+    inputs = {str(base.path): base.digest, str(file): sha256_of(file)}
+
     def expert(name: str) -> Tensor:
         weight = base[name]
         if f"{name}.codes" not in packed:
@@ -77,6 +79,5 @@ def unpack_expert(file: Path, base: Checkpoint, out: Path) -> None:
         delta = dequantise(packed[f"{name}.codes"], packed[f"{name}.steps"], weight.numel())
         return weight + delta.reshape(weight.shape)
 
-    inputs = {str(base.path): base.digest, str(file): sha256_of(file)}
     with staged_folder(out, Manifest(inputs=inputs)) as stage:
         write_like(base, stage, ((name, expert(name)) for name in base))
