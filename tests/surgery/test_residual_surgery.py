@@ -112,7 +112,7 @@ def test_what_waits_on_disk_does_so_where_it_is_told_to(bert: Path, experts: dic
 
     expert = TextBackbone.open(experts["pets"])
     fit_residual_surgery({"pets": TEXTS[:8]}, TextBackbone.open(bert), lambda _: expert, 1, ClosedForm(1), scratch=scratch, progress=look)
-    assert seen == {"surgery"}
+    assert seen == {"scratch"}
     assert not list(scratch.iterdir())
 
 
