@@ -223,7 +223,7 @@ import sys
 from pathlib import Path
 from suture.checkpoints import unpickling
 unpickling._confine(Path({str(tmp_path / "source")!r}), Path({str(tmp_path / "target")!r}))
-import os, socket, subprocess
+import os, socket, sqlite3, subprocess
 for attempt in (
     lambda: open({str(tmp_path / "other")!r}, "w"),
     lambda: open("/etc/hostname"),
@@ -231,6 +231,7 @@ for attempt in (
     lambda: subprocess.run(["true"]),
     lambda: os.remove({str(tmp_path / "kept")!r}),
     lambda: socket.create_connection(("127.0.0.1", 9)),
+    lambda: sqlite3.connect({str(tmp_path / "other")!r}),
 ):
     try:
         attempt()
@@ -240,7 +241,7 @@ open({str(tmp_path / "target")!r}, "w").write("fine")
 """
     (tmp_path / "kept").write_text("kept")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["refused"] * 6
+    assert done.stdout.split() == ["refused"] * 7
     assert (tmp_path / "target").read_text() == "fine"
     assert (tmp_path / "kept").exists()
 

@@ -34,7 +34,19 @@ ROOM = 2 << 30
 """Bytes of memory, beside four times the file, that reading may take."""
 STORED_MORE = 1.1
 """How much larger than the file its parts may claim to be: PyTorch does not compress them."""
-BLOCKED = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "socket.", "ctypes.", "pty.")
+BLOCKED = (
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "socket.",
+    "ctypes.",
+    "pty.",
+    "sqlite3.",
+)
 CHANGES = (
     "chmod",
     "chown",
