@@ -1,8 +1,8 @@
 """What hostile files cost: the memory of the process that reads them.
 
 Measured is the peak of the resident memory (``VmHWM``, as ``ru_maxrss`` may be that of the process that started it) of a process of its
-own, which has imported ``suture.checkpoints``, and with it PyTorch, and then opens one hostile file after another. A header or an index
-may add no more than 300 MB to what that process held before; the process that reads a pickle stays under 300 MB with PyTorch and all.
+own, which has imported ``suture.checkpoints``, and with it PyTorch, and then opens one hostile file after another. That process stays under
+300 MB, PyTorch and all, and so does the one that reads a pickle. Last it opens a good file of ninety thousand tensors, which takes more.
 """
 
 import json
@@ -26,6 +26,7 @@ FIGURE = Figure("peak memory under hostile files, MB", suite=0, soak=0)
 MOST = 300 << 20
 HUNDRED = 99_999_000
 """Bytes of a header just below what the library takes."""
+GOOD = "ninety thousand tensors.safetensors"
 READING = """
 import json, sys
 from pathlib import Path
@@ -60,7 +61,6 @@ def names(size: int) -> bytes:
 
 def hostile_headers() -> Iterator[tuple[str, bytes]]:
     """Yield headers that cost much: just as large as is read, or as the library would read."""
-    yield "of a hundred thousand tensors", names(5_200_000)
     yield "of 16 MB of tensors", names(LARGEST - 4096)
     yield "of lists in lists", repeated(b'{"a":[', b"[" * 50 + b"]" * 50 + b",", b"0]}", LARGEST)
     yield "of 16 MB of one tensor twice", names(LARGEST - 4096)[:-1] + b',"0":{}}'
@@ -84,15 +84,19 @@ def test_hostile_headers_take_little_memory(room: Path) -> None:
     (room / "index").mkdir()
     (room / "index" / INDEX).write_bytes(repeated(b'{"weight_map":{', b'"a":"b",', b'"c":"d"}}', HUNDRED))
     places.append(room / "index")
+    places.append(room / GOOD)
+    header = names(5_200_000)
+    places[-1].write_bytes(len(header).to_bytes(8, "little") + header)
     done = subprocess.run([sys.executable, "-c", READING, *places], capture_output=True, text=True, check=True)
-    (_, _, before), *peaks = json.loads(done.stdout)
+    (_, _, before), *peaks, (_, opened, last) = json.loads(done.stdout)
     with FIGURE.told() as tally:
-        assert peaks[0][2] > before + (1 << 20), "nothing is measured"
+        assert int(opened) > 90_000
+        assert last > before + (1 << 20), "nothing is measured"
         for place, told, peak in peaks:
-            tally.counts[f"{Path(place).name}: at most {(peak - before) >> 20} more"] += 1
-            if peak - before > MOST:
-                tally.faults.append(f"{place}: {(peak - before) >> 20} MB, {told}")
-            if not place.endswith("thousand tensors") and not told.startswith("CorruptCheckpoint: "):
+            tally.counts[f"{Path(place).name}: at most {peak >> 20} in all"] += 1
+            if peak > MOST:
+                tally.faults.append(f"{place}: {peak >> 20} MB, {told}")
+            if not told.startswith("CorruptCheckpoint: "):
                 tally.faults.append(f"{place}: {told}")
     tally.check()
 
