@@ -189,6 +189,15 @@ def test_a_thread_may_ask_again_for_what_it_has(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["link", "out"]
 
 
+@pytest.mark.fault(27)
+def test_who_asks_again_keeps_what_it_is_writing(tmp_path: Path) -> None:
+    with staged_folder(tmp_path / "out", Manifest()) as stage:
+        (stage / "first").write_text("first")
+        with writing_to(tmp_path / "out"):
+            assert listing(stage) == ["first"]
+    assert listing(tmp_path / "out") == ["first", "manifest.json"]
+
+
 def test_a_lock_that_says_nothing_is_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locking, "PATIENCE", 0.0)
     for content in ("", "[]", json.dumps({"pid": "x"}), "[" * 100_000):

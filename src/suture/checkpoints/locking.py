@@ -33,10 +33,10 @@ LONGEST = 1000
 
 
 class _Held(threading.local):
-    """The outputs that this thread alone may write, with all that is in them, and whether that is by a lock."""
+    """The outputs that this thread alone may write, with all that is in them."""
 
     def __init__(self) -> None:
-        self.places: dict[Path, bool] = {}
+        self.places: set[Path] = set()
 
 
 _held = _Held()
@@ -48,24 +48,24 @@ def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
 
     A thread may ask again for what it has, or for what is in it: that takes no lock of its own.
 
-    Yields whether there is a lock: on file systems without, a :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
+    Yields whether this very call took a lock, so that nobody is writing: on file systems without, a
+    :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
     Raises :class:`suture.errors.OutputBusy`, which names the holder, and :class:`OutputError` where no file can be made.
     """
     place = _placed(out)
-    known = [_held.places[each] for each in (place, *place.parents) if each in _held.places]
-    if known:
-        yield known[0]
+    if not _held.places.isdisjoint((place, *place.parents)):
+        yield False
         return
     lock = place.with_name(f".{place.name}.lock")
     try:
         descriptor = _taken(lock, out, wait=wait)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error} ({lock})") from error
-    _held.places[place] = descriptor is not None
+    _held.places.add(place)
     try:
         yield descriptor is not None
     finally:
-        del _held.places[place]
+        _held.places.discard(place)
         if descriptor is not None:
             _given_back(lock, descriptor)
 
@@ -74,11 +74,11 @@ def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
 def own(place: Path) -> Iterator[None]:
     """Take a place for this thread's own while the block runs, as nobody else knows of it: nothing in it takes a lock."""
     key = _placed(place)
-    _held.places[key] = True
+    _held.places.add(key)
     try:
         yield
     finally:
-        del _held.places[key]
+        _held.places.discard(key)
 
 
 def _placed(out: Path) -> Path:
