@@ -42,6 +42,39 @@ class _Held(threading.local):
 _held = _Held()
 
 
+class Lock:
+    """A descriptor that a lock goes with, to be closed once, and in a forked child at once: there the lock would outlive its holder."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        _locks.add(self)
+
+    def mine(self) -> bool:
+        """Tell whether this process holds it: a child of the one that took it does not."""
+        return self in _locks
+
+    def close(self) -> None:
+        """Give it back; a child, in which it is closed already, closes nothing that has its number now."""
+        if self.mine():
+            _locks.remove(self)
+            os.close(self.descriptor)
+
+
+_locks = set[Lock]()
+
+
+def _in_a_child() -> None:
+    """Forget what the parent holds: its locks are its own, and closing the child's copies of their descriptors leaves them so."""
+    _held.places.clear()
+    for lock in tuple(_locks):
+        with suppress(OSError):
+            lock.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_in_a_child)
+
+
 @contextmanager
 def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
     """Keep everybody else from writing ``out`` while the block runs; ``wait`` for whoever does.
@@ -61,13 +94,14 @@ def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
         descriptor = _taken(lock, out, wait=wait)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error} ({lock})") from error
+    held = None if descriptor is None else Lock(descriptor)
     _held.places.add(place)
     try:
-        yield descriptor is not None
+        yield held is not None
     finally:
         _held.places.discard(place)
-        if descriptor is not None:
-            _given_back(lock, descriptor)
+        if held is not None:
+            _given_back(lock, held)
 
 
 @contextmanager
@@ -114,12 +148,12 @@ def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:
         os.close(descriptor)
 
 
-def _given_back(lock: Path, descriptor: int) -> None:
+def _given_back(lock: Path, held: Lock) -> None:
     """Remove the file while it is locked, so that nobody takes a lock on a file that is about to go."""
     with suppress(OSError):
-        if _is_at(lock, descriptor):
+        if held.mine() and _is_at(lock, held.descriptor):
             lock.unlink()
-    os.close(descriptor)
+    held.close()
 
 
 def _is_at(lock: Path, descriptor: int) -> bool:
