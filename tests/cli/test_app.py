@@ -336,8 +336,18 @@ def test_verify_names_what_has_changed(tmp_path: Path, capsys: pytest.CaptureFix
         main()
     assert stopped.value.code == 3
     assert f"error: {out / '[b]file'} is not as it was written: its sha256 is " in capsys.readouterr().err
-    code, said = refused(capsys, "verify", tmp_path / "nowhere")
-    assert (code, "nowhere: no such file or folder" in said) == (3, True)
+    (out / "[b]file").write_text("whole")
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(tmp_path / "nowhere"), str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr()
+    assert (stopped.value.code, "nowhere: no such file or folder" in said.err) == (3, True)
+    assert f"{out}: 2 files as written" in said.out
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(tmp_path / "empty"), "--strict"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert (stopped.value.code, "unverified, at least in part" in capsys.readouterr().err) == (3, True)
 
 
 @pytest.mark.fault(24)
