@@ -281,6 +281,31 @@ def test_a_file_that_came_into_being_meanwhile_is_kept(tmp_path: Path) -> None:
     assert (out.read_text(), listing(tmp_path)) == ("theirs", ["table.csv"])
 
 
+@pytest.mark.fault(27)
+def test_a_file_that_came_into_being_at_the_last_moment_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, link = tmp_path / "table.csv", os.link
+
+    def late(stage: Path, target: Path) -> None:
+        out.write_text("theirs")
+        link(stage, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(OutputExists, match=r"table\.csv came into being while it was written"), staged_file(out) as stage:
+        stage.write_text("ours")
+    assert (out.read_text(), listing(tmp_path)) == ("theirs", ["table.csv"])
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_appears_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def none(*_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", none)
+    with staged_file(tmp_path / "table.csv") as stage:
+        stage.write_text("whole")
+    assert ((tmp_path / "table.csv").read_text(), listing(tmp_path)) == ("whole", ["table.csv"])
+
+
 def test_a_place_that_cannot_take_a_file_is_named_at_entry(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()

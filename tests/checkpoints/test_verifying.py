@@ -115,6 +115,22 @@ def test_what_nobody_has_taken_a_digest_of_is_unverified(tmp_path: Path) -> None
         verify(tmp_path / "nowhere")
 
 
+@pytest.mark.fault(10)
+def test_a_manifest_above_a_file_counts_if_it_is_ours(tmp_path: Path) -> None:
+    out = make(tmp_path / "above" / "out")
+    sealed, plain = tmp_path / "above" / "heads.safetensors", tmp_path / "above" / "notes.txt"
+    save_heads(sealed, {"a": Head(torch.eye(2))})
+    plain.touch()
+    for theirs in ('{"name": "app", "version": "1", "files": {}}', "not json", ""):
+        (tmp_path / "manifest.json").write_text(theirs)
+        assert (verify(sealed).verified, verify(sealed).faults) == (["heads.safetensors"], [])
+        assert (verify(plain).unverified, verify(plain).faults) == (["notes.txt"], [])
+    (tmp_path / "manifest.json").write_text((out / "manifest.json").read_text()[:-9])
+    assert (verify(sealed).verified, verify(sealed).faults) == (["heads.safetensors"], [])
+    (fault,) = verify(plain).faults
+    assert fault.startswith(f"{tmp_path / 'manifest.json'} is not a manifest of Suture's, or is not as it was written: ")
+
+
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "\\\\server\\share", "link", "a/../../outside", "C:\\x", ""])
 def test_a_manifest_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> None:

@@ -294,17 +294,20 @@ main()
 
 
 @pytest.mark.fault(29)
-@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_who_is_told_to_stop_leaves_nothing_half_done(tmp_path: Path, told: signal.Signals, code: int) -> None:
     with staged_folder(tmp_path / "out", Manifest()) as stage:
         (stage / "old").write_text("old")
     arguments = [sys.executable, "-c", STOPPING, "run", "recipe.yaml", "-o", str(tmp_path / "out")]
-    # A shell's background jobs ignore Ctrl-C, and so would what they start.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell's background jobs ignore Ctrl-C, those of nohup SIGHUP, and so would what they start.
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGHUP: signal.getsignal(signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(told)
@@ -312,6 +315,18 @@ def test_who_is_told_to_stop_leaves_nothing_half_done(tmp_path: Path, told: sign
     assert (process.returncode, said) == (code, "")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "old"]
+
+
+@pytest.mark.fault(29)
+def test_what_nohup_ignores_stays_ignored(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[object]()
+    monkeypatch.setattr("suture.cli.entry.app", lambda **_: seen.append(signal.getsignal(signal.SIGHUP)))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert refused(capsys, "methods") == (0, "")
+        assert (seen, signal.getsignal(signal.SIGHUP)) == ([signal.SIG_IGN], signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.fault(10)
@@ -336,8 +351,18 @@ def test_verify_names_what_has_changed(tmp_path: Path, capsys: pytest.CaptureFix
         main()
     assert stopped.value.code == 3
     assert f"error: {out / '[b]file'} is not as it was written: its sha256 is " in capsys.readouterr().err
-    code, said = refused(capsys, "verify", tmp_path / "nowhere")
-    assert (code, "nowhere: no such file or folder" in said) == (3, True)
+    (out / "[b]file").write_text("whole")
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(tmp_path / "nowhere"), str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr()
+    assert (stopped.value.code, "nowhere: no such file or folder" in said.err) == (3, True)
+    assert f"{out}: 2 files as written" in said.out
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(sys, "argv", ["suture", "verify", str(tmp_path / "empty"), "--strict"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert (stopped.value.code, "unverified, at least in part" in capsys.readouterr().err) == (3, True)
 
 
 @pytest.mark.fault(24)

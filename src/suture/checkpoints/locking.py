@@ -33,13 +33,46 @@ LONGEST = 1000
 
 
 class _Held(threading.local):
-    """The outputs that this thread alone may write, with all that is in them, and whether that is by a lock."""
+    """The outputs that this thread alone may write, with all that is in them."""
 
     def __init__(self) -> None:
-        self.places: dict[Path, bool] = {}
+        self.places: set[Path] = set()
 
 
 _held = _Held()
+
+
+class Lock:
+    """A descriptor that a lock goes with, to be closed once, and in a forked child at once: there the lock would outlive its holder."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        _locks.add(self)
+
+    def mine(self) -> bool:
+        """Tell whether this process holds it: a child of the one that took it does not."""
+        return self in _locks
+
+    def close(self) -> None:
+        """Give it back; a child, in which it is closed already, closes nothing that has its number now."""
+        if self.mine():
+            _locks.remove(self)
+            os.close(self.descriptor)
+
+
+_locks = set[Lock]()
+
+
+def _in_a_child() -> None:
+    """Forget what the parent holds: its locks are its own, and closing the child's copies of their descriptors leaves them so."""
+    _held.places.clear()
+    for lock in tuple(_locks):
+        with suppress(OSError):
+            lock.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_in_a_child)
 
 
 @contextmanager
@@ -48,37 +81,38 @@ def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
 
     A thread may ask again for what it has, or for what is in it: that takes no lock of its own.
 
-    Yields whether there is a lock: on file systems without, a :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
+    Yields whether this very call took a lock, so that nobody is writing: on file systems without, a
+    :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
     Raises :class:`suture.errors.OutputBusy`, which names the holder, and :class:`OutputError` where no file can be made.
     """
     place = _placed(out)
-    known = [_held.places[each] for each in (place, *place.parents) if each in _held.places]
-    if known:
-        yield known[0]
+    if not _held.places.isdisjoint((place, *place.parents)):
+        yield False
         return
     lock = place.with_name(f".{place.name}.lock")
     try:
         descriptor = _taken(lock, out, wait=wait)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error} ({lock})") from error
-    _held.places[place] = descriptor is not None
+    held = None if descriptor is None else Lock(descriptor)
+    _held.places.add(place)
     try:
-        yield descriptor is not None
+        yield held is not None
     finally:
-        del _held.places[place]
-        if descriptor is not None:
-            _given_back(lock, descriptor)
+        _held.places.discard(place)
+        if held is not None:
+            _given_back(lock, held)
 
 
 @contextmanager
 def own(place: Path) -> Iterator[None]:
     """Take a place for this thread's own while the block runs, as nobody else knows of it: nothing in it takes a lock."""
     key = _placed(place)
-    _held.places[key] = True
+    _held.places.add(key)
     try:
         yield
     finally:
-        del _held.places[key]
+        _held.places.discard(key)
 
 
 def _placed(out: Path) -> Path:
@@ -114,12 +148,12 @@ def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:
         os.close(descriptor)
 
 
-def _given_back(lock: Path, descriptor: int) -> None:
+def _given_back(lock: Path, held: Lock) -> None:
     """Remove the file while it is locked, so that nobody takes a lock on a file that is about to go."""
     with suppress(OSError):
-        if _is_at(lock, descriptor):
+        if held.mine() and _is_at(lock, held.descriptor):
             lock.unlink()
-    os.close(descriptor)
+    held.close()
 
 
 def _is_at(lock: Path, descriptor: int) -> bool:

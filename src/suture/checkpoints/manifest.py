@@ -13,6 +13,8 @@ from suture.checkpoints.writing import BLANK, write_text
 from suture.errors import CheckpointNotFound, CorruptCheckpoint, reading
 
 MANIFEST = "manifest.json"
+LOOKED_AT, ALIKE = 1 << 20, 3
+"""How many bytes of a file that does not read as a manifest of ours are looked at, and how many of our fields make it one."""
 SEAL = re.compile(rb'"digest": "([0-9a-f]{64})"\n\}\n\Z')
 
 
@@ -63,6 +65,16 @@ def open_manifest(folder: Path) -> Manifest:
     if manifest.digest and not _sealed(content):
         raise CorruptCheckpoint(f"{file} is not as it was written: its digest is not that of its text")
     return manifest
+
+
+def looks_ours(folder: Path) -> bool:
+    """Tell whether a folder has a manifest that Suture wrote, damaged or not, by the names of fields in it; others' have few of them."""
+    try:
+        with (folder / MANIFEST).open("rb") as stream:
+            start = stream.read(LOOKED_AT)
+    except OSError:
+        return False
+    return sum(f'"{name}":'.encode() in start for name in Manifest.model_fields) >= ALIKE
 
 
 def read_manifest(folder: Path) -> Manifest | None:

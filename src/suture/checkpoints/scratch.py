@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from suture.checkpoints.cache import cache_folder
-from suture.checkpoints.locking import fcntl
+from suture.checkpoints.locking import Lock, fcntl
 from suture.errors import OutputError
 
 PREFIX = "scratch-"
@@ -25,7 +25,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
-        folder, descriptor = _made(parent)
+        folder, lock = _made(parent)
     except OSError as error:
         raise OutputError(
             f"work in progress would be kept in {parent}, which cannot be written: {error.strerror or error}; set SUTURE_CACHE"
@@ -33,11 +33,12 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+        if lock.mine():  # what the parent works with is not a forked child's to remove
+            shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
 
 
-def _made(parent: Path) -> tuple[Path, int]:
+def _made(parent: Path) -> tuple[Path, Lock]:
     """Make a folder and lock it; somebody who sweeps may take it for a dead one's in between."""
     while True:
         folder = parent / f"{PREFIX}{secrets.token_hex(8)}"
@@ -45,7 +46,7 @@ def _made(parent: Path) -> tuple[Path, int]:
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
             if _locked(descriptor) is not False and folder.exists():
-                return folder, descriptor
+                return folder, Lock(descriptor)
             os.close(descriptor)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from suture.checkpoints.locking import own, sole_writer
 from suture.checkpoints.manifest import Manifest, open_manifest, write_manifest
 from suture.checkpoints.reading import open_checkpoint, sha256_of
-from suture.checkpoints.writing import NO_ROOM, flush
+from suture.checkpoints.writing import NO_ROOM, flush, put_file
 from suture.errors import CheckpointError, OutputError, OutputExists, SutureWarning
 
 FAILED_WRITES = NO_ROOM | {errno.EIO, errno.EROFS}
@@ -113,7 +113,7 @@ def staged_file(out: str | Path, *, replace: bool = False, wait: bool = False) -
             with _writing(out):
                 flush(stage)
                 _check_file(out, replace=replace)
-                stage.replace(out)
+                put_file(stage, out, replace=replace)
                 flush(out.parent)
         finally:
             with suppress(OSError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from suture.checkpoints.hub import local_copy
-from suture.checkpoints.manifest import MANIFEST, Manifest, open_manifest
+from suture.checkpoints.manifest import MANIFEST, Manifest, looks_ours, open_manifest
 from suture.checkpoints.names import inside
 from suture.checkpoints.reading import open_checkpoint, root_of, sha256_of
 from suture.checkpoints.sealed import KIND, check_seal, told_by
@@ -109,15 +109,19 @@ def _verify_folder(verdict: Verdict, progress: Progress) -> None:
 
 def _verify_file(verdict: Verdict, file: Path) -> None:
     """Verify one file by its own digest, or that of a manifest above it."""
+    damaged = Verdict(file)
     for folder in file.absolute().parents:
-        if (folder / MANIFEST).is_file():
-            name = file.absolute().relative_to(folder).as_posix()
-            manifest = open_manifest(folder)
+        if looks_ours(folder):
+            name, manifest = file.absolute().relative_to(folder).as_posix(), Manifest()
+            with _noted(damaged):
+                manifest = open_manifest(folder)
             if name in manifest.files:
                 check_file(folder, name, manifest.files[name])
                 verdict.verified.append(file.name)
                 return
     _verify_alone(verdict, file.parent, file.name)
+    if not verdict.verified:  # a digest of its own would do
+        verdict.faults.extend(damaged.faults)
 
 
 def _verify_alone(verdict: Verdict, folder: Path, name: str) -> None:

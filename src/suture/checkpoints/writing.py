@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from suture.checkpoints.reading import DTYPES, TensorSpec
+from suture.errors import OutputExists
 
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+"""What file systems that have no hard links answer."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What a write says that finds the disk, the user's part of it, or the file full."""
 SHA256 = "sha256"
@@ -94,6 +97,22 @@ def check_room(file: Path, size: int) -> None:
     """Raise ``OSError``, as a write would, when so many bytes more do not fit where a file is to be."""
     if size > shutil.disk_usage(file.parent).free:
         raise _no_room(errno.ENOSPC, file, size)
+
+
+def put_file(stage: Path, out: Path, *, replace: bool) -> None:
+    """Put the staged file at ``out``; without ``replace`` under a second name first, which never takes the place of another file."""
+    if not replace:
+        try:
+            os.link(stage, out)
+        except FileExistsError as error:
+            raise OutputExists(f"{out} came into being while it was written; choose another output") from error
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+        else:
+            stage.unlink()
+            return
+    stage.replace(out)
 
 
 def flush(path: Path) -> None:

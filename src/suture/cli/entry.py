@@ -15,8 +15,10 @@ from suture.cli import console
 from suture.cli.looking import app
 from suture.errors import SutureError, SutureWarning, UsageError
 
-INTERNAL, INTERRUPTED, TERMINATED = 70, 130, 143
-"""Exit codes: EX_SOFTWARE of sysexits.h, and what a shell reports after Ctrl-C and SIGTERM. Our errors carry their own."""
+INTERNAL, INTERRUPTED, TOLD = 70, 130, 128
+"""Exit codes: EX_SOFTWARE of sysexits.h, and what a shell reports after Ctrl-C and, with its number added, after any other signal.
+Our errors carry their own."""
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 MISUSE: type[Exception] = typer.BadParameter.__mro__[1]
 """All that typer finds wrong with a command line: the class above that of bad values, which has no public name."""
@@ -50,21 +52,26 @@ def main() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, by way of everything that clears up."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by way of everything that clears up; what ``nohup`` ignores stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    heeded = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in heeded:
+        signal.signal(number, _leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
 
 
-def _leave(*_: object) -> None:
+def _leave(number: int, _: object) -> None:
     """End in good order: what is staged is cleared away, and processes of ours are told. To be told again would only break that off."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(TERMINATED)
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(TOLD + number)
 
 
 def _told(error: Any) -> str:

@@ -56,14 +56,19 @@ def verify(
     That an output is whole does not say who wrote it: whoever can change a
     file can change its digest too.
     """
-    from suture.checkpoints.verifying import files_in
+    from suture.checkpoints.verifying import Verdict, files_in
     from suture.checkpoints.verifying import verify as verify_place
 
     with console.progress_stage("Verifying", sum(len(files_in(place)) for place in places)) as progress:
-        verdicts = [verify_place(place, progress) for place in places]
+        verdicts = list[Verdict]()
+        for place in places:
+            try:
+                verdicts.append(verify_place(place, progress))
+            except CheckpointError as error:  # the others are told of all the same
+                verdicts.append(Verdict(place, faults=[str(error)]))
     for verdict in verdicts:
         console.show_verdict(verdict)
     if faults := [fault for verdict in verdicts for fault in verdict.faults]:
         raise CorruptCheckpoint("\n".join(faults))
-    if strict and (unknown := [str(verdict.place) for verdict in verdicts if verdict.unverified]):
+    if strict and (unknown := [str(verdict.place) for verdict in verdicts if verdict.unverified or not verdict.verified]):
         raise CheckpointError(f"unverified, at least in part: {', '.join(unknown)}; --strict takes only what has a digest")
