@@ -317,6 +317,15 @@ def test_who_is_told_to_stop_leaves_nothing_half_done(tmp_path: Path, told: sign
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "old"]
 
 
+@pytest.mark.fault(26)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is full")
+def test_a_full_standard_output_is_told_in_one_line() -> None:
+    arguments = [sys.executable, "-c", "from suture.cli import main; main()", "cite", "ties"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (5, "error: cannot write to standard output: No space left on device\n")
+
+
 @pytest.mark.fault(29)
 def test_what_nohup_ignores_stays_ignored(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = list[object]()

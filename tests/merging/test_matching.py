@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from suture.checkpoints import Checkpoint, open_checkpoint
-from suture.errors import IncompatibleExperts, NonFiniteTensor, UsageError
+from suture.checkpoints import Checkpoint, Manifest, open_checkpoint
+from suture.errors import IncompatibleExperts, NonFiniteTensor, SutureWarning, UsageError
 from suture.merging.matching import LISTED, check_buffer, check_experts, check_finite
 
 ONES = torch.ones(2, 3)
@@ -81,3 +81,13 @@ def test_buffers_are_the_same_everywhere_but_for_counts(tmp_path: Path) -> None:
         with pytest.raises(IncompatibleExperts) as caught:
             check_buffer(name, base, [bare, other])
         assert str(caught.value) == f"{other.path}: the torch.int64 tensor {name!r} differs from the base, and cannot be merged"
+
+
+@pytest.mark.fault(10, 19)
+def test_a_damaged_manifest_is_told_and_one_of_others_is_not_read(tmp_path: Path) -> None:
+    base, expert = saved(tmp_path, "base", w=ONES), saved(tmp_path, "expert", w=ONES + 1)
+    (tmp_path / "manifest.json").write_text('{"name": "app", "version": "1"}')
+    check_experts(base, [expert])
+    (tmp_path / "manifest.json").write_text(Manifest().text().replace("settings", "settinge"))
+    with pytest.warns(SutureWarning, match=r"^the manifest of .* is damaged: of which base .*expert\.safetensors was made is not compared"):
+        check_experts(base, [expert])

@@ -1,18 +1,19 @@
 """What the terminal shows: progress, tables, notes, errors."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from suture.errors import printable
+from suture.errors import OutputError, printable
 from suture.types import Progress as Advance
 
 if TYPE_CHECKING:
@@ -23,7 +24,22 @@ if TYPE_CHECKING:
 LISTED = 8
 """How many files are named in a line."""
 
-out = Console(highlight=False)
+
+class Output(Console):
+    """Standard output, whose faults are errors of ours."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does; raises :class:`suture.errors.OutputError` where the system does not take it."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            # What is left in the buffer would fail once more when Python ends, and change the exit code.
+            with Path(os.devnull).open("w") as nowhere, suppress(OSError, ValueError):
+                os.dup2(nowhere.fileno(), self.file.fileno())
+            raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+out = Output(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from suture.checkpoints import TensorSpec, Weights, read_manifest
+from suture.checkpoints.manifest import looks_ours
 from suture.errors import IncompatibleExperts, NonFiniteTensor, SutureWarning, UsageError
 
 LISTED = 8
@@ -58,7 +59,11 @@ def _is_copy(base: Weights, expert: Weights) -> bool:
 
 def _base_told(expert: Weights) -> str | None:
     """Return what the manifest of an output of ours tells of the base that it was merged from; None where there is none."""
-    manifest = read_manifest(expert.path if expert.path.is_dir() else expert.path.parent)
+    folder = expert.path if expert.path.is_dir() else expert.path.parent
+    manifest = read_manifest(folder)
+    if manifest is None and looks_ours(folder):
+        message = f"the manifest of {folder} is damaged: of which base {expert.path} was made is not compared; `suture verify` says more"
+        warnings.warn(message, SutureWarning, stacklevel=4)
     told = None if manifest is None else manifest.inputs.get(str(manifest.settings.get("base")))
     return told if told is not None and told.startswith("fingerprint:") else None
 
