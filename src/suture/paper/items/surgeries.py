@@ -104,12 +104,7 @@ def _sized(study: Study) -> list[Line]:
     lines = []
     for merge, rivals in [*((merge, SURGERIES) for merge in _merges(study)), *((merge, AFTER) for merge in _calibrated(study))]:
         lines.append(Line(merge, "none", "", plain(study, merge)))
-        lines += [
-            Line(merge, rival.name, _size(size), rival.at(study, merge, size))
-            for rival in _possible(study, rivals, merge)
-            for size in rival.sizes
-            if size in _sizes(study)
-        ]
+        lines += [Line(merge, rival.name, _size(size), rival.at(study, merge, size)) for rival, size in _possible(study, rivals, merge)]
     return lines
 
 
@@ -119,9 +114,7 @@ def _starved(study: Study) -> list[Line]:
     return [
         Line(merge, f"{rival.name}, {_size(size)}", str(told), rival.at(study, merge, size, samples=count))
         for merge in _merges(study)
-        for rival in _possible(study, FEW, merge)
-        for size in rival.sizes
-        if size in _sizes(study)
+        for rival, size in _possible(study, FEW, merge)
         for count, told in counts.items()
     ]
 
@@ -145,14 +138,17 @@ def _calibrated(study: Study) -> Sequence[Merge]:
     return [] if study.quick else CALIBRATED
 
 
-def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[Rival]:
-    """Return those that can be measured: residuals are of linear layers in blocks, and some procedures correct behind blocks."""
+def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[tuple[Rival, int | str]]:
+    """Return what can be measured at which size: residuals are of linear layers in blocks, and some procedures correct behind blocks."""
+    sizes = _sizes(study)
     return [
-        rival
+        (rival, size)
         for rival in rivals
         if possible(study, {rival.name: rival.procedure}, merge)
         and (study.linear or rival.procedure["procedure"] not in RESIDUAL)
         and not (study.quick and "refine" in rival.procedure)
+        for size in rival.sizes
+        if size in sizes
     ]
 
 
