@@ -58,7 +58,8 @@ class Figure:
             yield tally
         finally:
             if REPORT in os.environ:
-                line = {"figure": self.name, "whole": self.soak, "trials": tally.total(), "seconds": time.perf_counter() - start}
+                trials = tally.total() if tally.trials is None else tally.trials
+                line = {"figure": self.name, "whole": self.soak, "trials": trials, "seconds": time.perf_counter() - start}
                 with Path(os.environ[REPORT]).open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(line | {"found": dict(tally.counts), "faults": tally.faults}) + "\n")
 
@@ -69,6 +70,8 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    trials: int | None = None
+    """How many there were, where more than one thing is counted of each."""
 
     def __getitem__(self, outcome: str) -> int:
         return self.counts[outcome]
