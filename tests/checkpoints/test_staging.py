@@ -58,22 +58,6 @@ def test_an_error_leaves_what_stood_there(tmp_path: Path) -> None:
     assert listing(tmp_path / "out") == ["manifest.json", "old"]
 
 
-def test_only_folders_of_ours_are_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with staged_folder(out, Manifest()) as stage:
-        (stage / "old").write_text("old")
-    with pytest.raises(OutputExists, match="--replace"), staged_folder(out, Manifest()):
-        pass
-    with staged_folder(out, Manifest(), replace=True) as stage:
-        (stage / "new").write_text("new")
-    assert listing(out) == ["manifest.json", "new"]
-    for spoil in ("{}", '{"writer": "somebody"}', "not json"):
-        (out / "manifest.json").write_text(spoil if spoil != "{}" else '{"strange": 1}')
-        with pytest.raises(OutputExists, match="not written by Suture"), staged_folder(out, Manifest(), replace=True):
-            pass
-    assert listing(tmp_path) == ["out"]
-
-
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file.*out"), staged_folder(tmp_path / "file" / "out", Manifest()):
@@ -461,19 +445,3 @@ def test_a_swap_whose_first_move_fails_leaves_all_as_it_was(tmp_path: Path, monk
         write_folder(out, "new", replace=True)
     assert listing(out) == ["manifest.json", "old"]
     assert listing(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("failures", [1, 2])
-def test_a_removal_that_fails_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
-    remove, tries = staging.shutil.rmtree, list[Path]()
-
-    def failing(place: Path, ignore_errors: bool) -> None:
-        tries.append(place)
-        if len(tries) > failures:
-            remove(place)
-
-    monkeypatch.setattr(staging.shutil, "rmtree", failing)
-    (tmp_path / "place").mkdir()
-    staging._remove(tmp_path / "place")
-    assert len(tries) == 2
-    assert (tmp_path / "place").exists() is (failures == 2)
