@@ -19,7 +19,6 @@ LARGE, SIZE = "wide.weight", 256
 NAMES = [LARGE, *(f"layer.{number}.{part}" for number in range(3) for part in ("weight", "bias", "norm"))]
 EXPERTS = 3
 THREADS = (1, 2)
-streaming.SEGMENT, streaming.BLOCK = 1 << 14, 1 << 12
 
 
 def tensors_of(seed: int) -> dict[str, torch.Tensor]:
@@ -63,6 +62,7 @@ def digest_of(models: list[Checkpoint], out: Path) -> str:
 
 def main(folder: Path) -> None:
     """Write and merge, and print a digest for each order and number of threads."""
+    streaming.SEGMENT, streaming.BLOCK = 1 << 14, 1 << 12
     for reverse in (False, True):
         place = folder / ("reverse" if reverse else "forward")
         place.mkdir(parents=True)
