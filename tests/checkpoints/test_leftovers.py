@@ -9,6 +9,7 @@ import pytest
 
 from suture.checkpoints import Manifest, staged_file, staged_folder, writing_to
 from suture.checkpoints.leftovers import hidden, remove
+from suture.errors import SutureWarning
 
 
 def listing(folder: Path) -> list[str]:
@@ -32,6 +33,11 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def write(out: Path) -> None:
     with staged_file(out, replace=True) as stage:
         stage.write_text("whole")
+
+
+def write_folder(out: Path, *, replace: bool = False) -> None:
+    with staged_folder(out, Manifest(), replace=replace):
+        pass
 
 
 @pytest.mark.fault(25)
@@ -97,3 +103,25 @@ def test_a_removal_that_fails_is_tried_once_more(tmp_path: Path, monkeypatch: py
     remove(tmp_path / "place")
     assert len(tries) == 2
     assert (tmp_path / "place").exists() is (failures == 2)
+
+
+@pytest.mark.fault(25)
+def test_what_stood_there_is_never_swept_while_something_else_does(tmp_path: Path) -> None:
+    place = tmp_path / f".out.staging-{'0' * 16}"
+    for name in ("old", "new"):
+        (place / name).mkdir(parents=True)
+    write_folder(tmp_path / "other")
+    assert place.exists()
+    write_folder(tmp_path / "unrelated")
+    (tmp_path / "unrelated").rename(tmp_path / "out")
+    with pytest.warns(SutureWarning, match=r"old stood at .*out before a run was killed, and something else does now"):
+        write_folder(tmp_path / "out", replace=True)
+    assert (place / "old").exists()
+
+
+def test_only_stages_of_the_same_output_are_swept(tmp_path: Path) -> None:
+    kept = [".out.staging-mine", f".out.b.staging-{'0' * 16}", f"out.staging-{'0' * 16}", f".out.staging-{'0' * 16}.csv"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    write_folder(tmp_path / "out")
+    assert listing(tmp_path) == sorted([*kept, "out"])
