@@ -1,4 +1,4 @@
-"""Five hash seeds and two orders of keys: one digest."""
+"""Five hash seeds, two orders of keys, and one thread or two: one digest."""
 
 import os
 import subprocess
@@ -10,11 +10,11 @@ import pytest
 from gates import determined
 from gates.figures import Figure
 
-FIGURE = Figure("determinism: hash seeds x orders of keys", suite=5, soak=5)
+FIGURE = Figure("determinism: hash seeds x orders of keys x threads", suite=20, soak=20)
 
 
 @pytest.mark.fault(30)
-def test_hash_seeds_and_orders_of_keys_do_not_show(tmp_path: Path) -> None:
+def test_hash_seeds_orders_of_keys_and_threads_do_not_show(tmp_path: Path) -> None:
     digests = []
     with FIGURE.told() as tally:
         for seed in range(5):
@@ -25,4 +25,4 @@ def test_hash_seeds_and_orders_of_keys_do_not_show(tmp_path: Path) -> None:
         tally.counts[f"{len(set(digests))} digest(s)"] += len(digests)
         tally.faults += [] if len(set(digests)) == 1 else [str(digests)]
     tally.check()
-    assert len(digests) == 10
+    assert len(digests) == FIGURE.suite

@@ -45,8 +45,8 @@ _held = _Held()
 class Lock:
     """A descriptor that a lock goes with, to be closed once, and in a forked child at once: there the lock would outlive its holder."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, descriptor: int, *, found: bool = False) -> None:
+        self.descriptor, self.found = descriptor, found  # found: its file was there, so whoever had it may have been killed
         _locks.add(self)
 
     def mine(self) -> bool:
@@ -76,28 +76,27 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 @contextmanager
-def sole_writer(out: Path, *, wait: bool = False) -> Iterator[bool]:
+def sole_writer(out: Path, *, wait: bool = False) -> Iterator[Lock | None]:
     """Keep everybody else from writing ``out`` while the block runs; ``wait`` for whoever does.
 
     A thread may ask again for what it has, or for what is in it: that takes no lock of its own.
 
-    Yields whether this very call took a lock, so that nobody is writing: on file systems without, a
+    Yields the lock if this very call took one, so that nobody is writing: on file systems without, a
     :class:`suture.errors.SutureWarning` says so, and on Windows there is none.
     Raises :class:`suture.errors.OutputBusy`, which names the holder, and :class:`OutputError` where no file can be made.
     """
     place = _placed(out)
     if not _held.places.isdisjoint((place, *place.parents)):
-        yield False
+        yield None
         return
     lock = place.with_name(f".{place.name}.lock")
     try:
-        descriptor = _taken(lock, out, wait=wait)
+        held = _taken(lock, out, wait=wait)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error} ({lock})") from error
-    held = None if descriptor is None else Lock(descriptor)
     _held.places.add(place)
     try:
-        yield held is not None
+        yield held
     finally:
         _held.places.discard(place)
         if held is not None:
@@ -119,17 +118,18 @@ def _placed(out: Path) -> Path:
     return Path(os.path.realpath(out.parent), out.name)
 
 
-def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:
+def _taken(lock: Path, out: Path, *, wait: bool) -> Lock | None:
     """Return the open lock file, locked; None where there are no locks."""
     if fcntl is None:
         return None
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor, found = _opened(lock)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_at(lock, descriptor):  # whoever had it before has not removed it meanwhile
+                found = found or os.fstat(descriptor).st_size > 0  # somebody has had what this one made
                 _introduce(descriptor)
-                return descriptor
+                return Lock(descriptor, found=found)
         except BlockingIOError as error:
             message = f"{out} is being written by {_holder(descriptor)}; wait until that has ended, or choose another output"
             os.close(descriptor)
@@ -145,6 +145,32 @@ def _taken(lock: Path, out: Path, *, wait: bool) -> int | None:
         except BaseException:
             os.close(descriptor)
             raise
+        os.close(descriptor)
+
+
+def _opened(lock: Path) -> tuple[int, bool]:
+    """Return the lock file, open, and whether it was there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        return os.open(lock, flags | os.O_EXCL, 0o666), False
+    except FileExistsError:
+        return os.open(lock, flags, 0o666), True
+
+
+def is_given_up(lock: Path) -> bool:
+    """Tell whether a file is the lock file of a holder that was killed."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(descriptor).st_size <= LONGEST
+    except OSError:
+        return False
+    finally:
         os.close(descriptor)
 
 

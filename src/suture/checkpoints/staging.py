@@ -1,7 +1,7 @@
 """Output that is whole, or is not there: staged under a hidden sibling, flushed to the disk, renamed into place.
 
-Only folders that carry a manifest of ours are ever replaced. One process at a time writes an output; what killed ones left beside it is
-cleared away by the next that writes there::
+Only folders that carry a manifest of ours are ever replaced, and only if all in them is ours. One process at a time writes an output, and
+none but the one that has begun it ends it; what killed ones left beside it is cleared away by the next that writes there::
 
     out                                     what stood there, until the one move that puts the new in its place
     .out.lock                               who writes (:mod:`suture.checkpoints.locking`)
@@ -12,31 +12,29 @@ cleared away by the next that writes there::
 import ctypes
 import errno
 import os
-import re
-import secrets
-import shutil
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from suture.checkpoints.leftovers import NEW, OLD, hidden, leave, remove, stranded, sweep
 from suture.checkpoints.locking import own, sole_writer
-from suture.checkpoints.manifest import Manifest, open_manifest, write_manifest
+from suture.checkpoints.manifest import Manifest, write_manifest
 from suture.checkpoints.reading import open_checkpoint, sha256_of
+from suture.checkpoints.replacing import check_ours
 from suture.checkpoints.writing import NO_ROOM, flush, put_file
-from suture.errors import CheckpointError, OutputError, OutputExists, SutureWarning
+from suture.errors import CheckpointError, OutputError, OutputExists
 
 FAILED_WRITES = NO_ROOM | {errno.EIO, errno.EROFS}
 """What a write that fails says without the name of a file."""
-NEW, OLD = "new", "old"
 EXCHANGE, HERE = 2, -100
 """RENAME_EXCHANGE and AT_FDCWD of Linux's ``renameat2``."""
 
 
 def check_output(out: Path, *, replace: bool, inputs: Iterable[Path] = ()) -> None:
-    """See to it that ``out`` is free, or is a folder of ours and may be replaced, and that none of ``inputs`` would be lost.
+    """See to it that ``out`` is free, or is a folder of ours and may be replaced, and that nothing would be lost.
 
-    Raises :class:`OutputExists`, or :class:`OutputError` when ``out`` is one of the inputs or a folder above one.
+    Raises :class:`OutputExists`, which names what in the folder is not ours or was changed since it was written, and
+    :class:`OutputError` when ``out`` is one of the ``inputs`` or a folder above one.
     """
     _check_name(out)
     target = Path(os.path.realpath(out))
@@ -51,11 +49,7 @@ def check_output(out: Path, *, replace: bool, inputs: Iterable[Path] = ()) -> No
         return
     if not replace:
         raise OutputExists(f"{out} exists already; choose another output or pass --replace")
-    try:
-        open_manifest(out)
-    except CheckpointError as error:
-        message = f"{out} was not written by Suture, or is damaged, and is not replaced: {error}; choose another output"
-        raise OutputExists(message) from error
+    check_ours(out)
 
 
 @contextmanager
@@ -67,13 +61,14 @@ def staged_folder(
     The manifest, completed with the digest of every file, is written last. On any error nothing remains, not even folders made
     above ``out``, and ``out`` is as it was. Raises what :func:`check_output` raises, at the start and again at the end;
     :class:`suture.errors.OutputBusy` when another process writes ``out``, unless told to ``wait`` for it; and :class:`OutputError` when
-    the disk is full or the place cannot be written. Other errors of the block pass unchanged.
+    the disk is full or the place cannot be written, or when a forked child comes to the end of the block, which is its parent's. Other
+    errors of the block pass unchanged.
     """
-    out, inputs = Path(out), tuple(inputs)
+    out, inputs, process = Path(out), tuple(inputs), os.getpid()
     check_output(out, replace=replace, inputs=inputs)
     with writing_to(out, wait=wait):
         check_output(out, replace=replace, inputs=inputs)  # it may have come back, or been made while this one waited
-        place = _hidden(out)
+        place = hidden(out)
         with _writing(out):
             place.mkdir(0o700)
         stage = place / NEW
@@ -82,13 +77,14 @@ def staged_folder(
                 stage.mkdir()
             with _faults_inside(stage, out), own(place):
                 yield stage
+            _check_process(process, out)
             with _writing(out):
                 _seal(stage, manifest)
                 check_output(out, replace=replace, inputs=inputs)  # somebody may have made it meanwhile
                 _commit(stage, out, replace=replace)
         finally:
-            if not _stranded(place):
-                _remove(place)
+            if os.getpid() == process:
+                (leave if stranded(place) else remove)(place)
 
 
 @contextmanager
@@ -98,26 +94,27 @@ def staged_file(out: str | Path, *, replace: bool = False, wait: bool = False) -
     On any error nothing remains, and ``out`` is as it was. A link at ``out`` is replaced, not followed. Raises
     :class:`OutputExists` when something is at ``out`` and may not be replaced, or is a folder; :class:`suture.errors.OutputBusy` when
     another process writes it, unless told to ``wait`` for it; :class:`OutputError`, before the block runs where possible, when the place
-    cannot be written. Other errors of the block pass unchanged.
+    cannot be written, and in a forked child, as :func:`staged_folder` does. Other errors of the block pass unchanged.
     """
-    out = Path(out)
+    out, process = Path(out), os.getpid()
     _check_file(out, replace=replace)
     with writing_to(out, wait=wait):
         _check_file(out, replace=replace)
-        stage = _hidden(out, out.suffix)
+        stage = hidden(out, out.suffix)
         try:
             with _writing(out):
                 stage.touch(exist_ok=False)
             with _faults_inside(stage, out):
                 yield stage
+            _check_process(process, out)
             with _writing(out):
                 flush(stage)
                 _check_file(out, replace=replace)
                 put_file(stage, out, replace=replace)
                 flush(out.parent)
         finally:
-            with suppress(OSError):
-                stage.unlink()
+            if os.getpid() == process:
+                remove(stage)
 
 
 @contextmanager
@@ -127,17 +124,17 @@ def writing_to(out: Path, *, wait: bool = False) -> Iterator[None]:
     Folders above are made, and go again on an error, as far as they are empty. What writers that were killed have left is cleared away
     first. Raises :class:`suture.errors.OutputBusy`, unless told to ``wait``, and :class:`OutputError`.
     """
-    absent = [folder for folder in out.parents if not os.path.lexists(folder)]
+    absent, process = [folder for folder in out.parents if not os.path.lexists(folder)], os.getpid()
     try:
         with _writing(out):
             out.parent.mkdir(parents=True, exist_ok=True)
-        with sole_writer(out, wait=wait) as locked:
-            if locked:
+        with sole_writer(out, wait=wait) as lock:
+            if lock is not None:
                 with _writing(out):
-                    _sweep(out)
+                    sweep(out, again=lock.found)
             yield
     except BaseException:
-        for folder in absent:
+        for folder in absent if os.getpid() == process else ():
             with suppress(OSError):
                 folder.rmdir()
         raise
@@ -148,37 +145,16 @@ def clear_away(folder: Path, out: Path) -> None:
 
     What SIGKILL leaves of it is swept by the next who writes ``out``.
     """
-    aside = _hidden(out)
+    aside = hidden(out)
     with suppress(OSError):
         folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
 
 
-def _hidden(out: Path, suffix: str = "") -> Path:
-    return out.with_name(f".{out.name}.staging-{secrets.token_hex(8)}{suffix}")
-
-
-def _stranded(place: Path) -> bool:
-    """Tell whether the old is aside and the new not in its place: the move stopped between its two steps."""
-    return os.path.lexists(place / OLD) and os.path.lexists(place / NEW)
-
-
-def _sweep(out: Path) -> None:
-    """Clear away what killed writers of ``out`` have left, and put back what one had moved aside: whoever holds the lock may."""
-    left = re.compile(rf"{re.escape(f'.{out.name}.staging-')}[0-9a-f]{{16}}({re.escape(out.suffix)})?")
-    with os.scandir(out.parent) as entries:
-        places = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries if left.fullmatch(entry.name)]
-    for place, is_folder in places:
-        if not is_folder:
-            place.unlink()
-            continue
-        if _stranded(place):
-            if os.path.lexists(out):
-                message = f"{place / OLD} stood at {out} before a run was killed, and something else does now: keep it or remove it"
-                warnings.warn(message, SutureWarning, stacklevel=2)
-                continue
-            (place / OLD).rename(out)
-        _remove(place)
+def _check_process(process: int, out: Path) -> None:
+    """See to it that the process that has begun an output ends it, and no child that was forked meanwhile."""
+    if os.getpid() != process:
+        raise OutputError(f"{out} is written by process {process}, and not by process {os.getpid()}, which that one has forked")
 
 
 def _check_name(out: Path) -> None:
@@ -275,12 +251,4 @@ def _swap(stage: Path, out: Path) -> None:
                 raise OutputError(f"cannot write {out}: {error}; what stood there is whole, at {old}") from error
         raise
     flush(out.parent)
-    _remove(old)
-
-
-def _remove(place: Path) -> None:
-    """Remove a folder, as far as that can be done; a call that fails once may not fail again."""
-    for _ in range(2):
-        shutil.rmtree(place, ignore_errors=True)
-        if not os.path.lexists(place):
-            return
+    remove(old)

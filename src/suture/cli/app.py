@@ -29,7 +29,7 @@ RecipeFile = Annotated[
     typer.Argument(metavar="RECIPE", help="A recipe in YAML; `suture recipe` prints one to start from."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; it appears whole or not at all.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Replace the output folder if Suture wrote it.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the output folder if Suture wrote it, and all in it.")]
 NetworkPlace = Annotated[
     str,
     typer.Option("--network", metavar="PACKAGE.MODULE:FUNCTION", help="What makes the network, where it is one of your own."),
