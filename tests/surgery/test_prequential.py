@@ -117,9 +117,9 @@ def test_a_mark_is_the_end_of_a_shorter_stream(run: Run, batch: int, marks: list
 
 
 def test_marks_after_a_fit_has_diverged_are_the_identity() -> None:
+    schedule, marks = replace(Schedule.online(rank=3), learning_rate=1e30), [{"a": samples} for samples in range(1, 22)]
     with pytest.warns(SutureWarning, match="nothing is done for: a") as warned:
-        schedule = replace(Schedule.online(rank=3), learning_rate=1e30)
-        found = prequential_surgery({"a": stream()["b"]}, schedule, 0, marks=[{"a": place} for place in range(1, 22)])
+        found = prequential_surgery({"a": stream()["b"]}, schedule, 0, marks=marks)
     modules = [surgery.final["a"] for surgery in found.marked]
     assert all(bool(module.up.isfinite().all() and module.down.isfinite().all()) for module in modules)
     moved = [bool(module.up.any()) for module in modules]
