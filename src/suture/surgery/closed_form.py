@@ -91,6 +91,17 @@ class Moments:
         xx = self.xx / self.count - torch.outer(mu, mu)
         return xx, self.xy / self.count - torch.outer(mu, nu) - xx
 
+    @property
+    def variances(self) -> Float64[Tensor, " k"]:
+        """The variances of X: the diagonal of its covariance."""
+        return self.xx.diagonal() / self.count - self.means[0].square()
+
+    def covariances_along(self, span: Float64[Tensor, "k s"]) -> tuple[Float64[Tensor, "s s"], Float64[Tensor, "s k"]]:
+        """Return the covariance of X along directions, and that of X along them with R; nothing of k × k numbers is made on the way."""
+        mu, nu = self.means
+        at, xx, xy = span.T @ mu, span.T @ self.xx / self.count, span.T @ self.xy / self.count
+        return xx @ span - torch.outer(at, at), xy - xx - torch.outer(at, nu - mu)
+
     def shift_gain(self, others: "Moments") -> float:
         """Return by how much moving the mean by ν − μ of these rows lowers the mean squared error on other rows."""
         (mu, nu), (other_mu, other_nu) = self.means, others.means
@@ -143,19 +154,15 @@ def regressions(
 
     ``span``, orthonormal, are directions outside of which the rows are known not to vary (:func:`_span`).
     """
-    (mu, nu), (xx, xr) = moments.means, moments.covariances
-    if span is None:
-        variances, basis = torch.linalg.eigh(xx)
-    else:
-        variances, within = torch.linalg.eigh(span.T @ xx @ span)
-        basis = span @ within
-    least = _least(moments)
-    mean = xx.diagonal().mean().clamp(min=0)
+    (mu, nu), least = moments.means, _least(moments)
+    xx, xr = moments.covariances if span is None else moments.covariances_along(span)
+    variances, axes = torch.linalg.eigh(xx)
+    mean = moments.variances.mean().clamp(min=0)
     # Fewer rows than features vary in fewer directions, and nothing is regressed on the others.
     varying = variances > least
-    variances, basis = variances[varying], basis[:, varying]
-    rotated = basis.T @ xr
-    products = rotated @ rotated.T if len(rotated) < len(xr) else None
+    variances, axes = variances[varying], axes[:, varying]
+    basis, rotated = axes if span is None else span @ axes, axes.T @ xr
+    products = rotated @ rotated.T if len(rotated) < len(mu) else None
     for shrinkage in shrinkages:
         scale = variances + (shrinkage * mean).clamp(min=least)
         V = _leading(rotated, scale.rsqrt(), rank, products)
@@ -178,15 +185,16 @@ def _span(moments: Moments) -> Float64[Tensor, "k s"] | None:
     """
     if moments.count > FEW * len(moments.x):
         return None
-    xx, _ = moments.covariances
-    left, factor = xx.diagonal().clone(), xx.new_zeros(moments.count - 1, len(xx))
-    most = float(_least(moments) / len(xx))  # what is left over varies by no more than all of its diagonal
+    mu, left = moments.means[0], moments.variances
+    factor = left.new_zeros(moments.count - 1, len(left))
+    most = float(_least(moments) / len(left))  # what is left over varies by no more than all of its diagonal
     for place, row in enumerate(factor):
         pivot = int(left.argmax())
         if float(left[pivot]) <= most:
             factor = factor[:place]
             break
-        row.copy_((xx[pivot] - factor[:place, pivot] @ factor[:place]) / left[pivot].sqrt())
+        covariance = moments.xx[pivot] / moments.count - mu[pivot] * mu
+        row.copy_((covariance - factor[:place, pivot] @ factor[:place]) / left[pivot].sqrt())
         left -= row.square()
     span: Tensor = torch.linalg.qr(factor.T)[0]
     return span
@@ -244,7 +252,7 @@ def solve(folds: Sequence[Moments], settings: ClosedForm) -> Solution:
             gains[place, 1:] += fold.count * found.gains(fold)
     sums = gains.cumsum(dim=1)
     place, best = divmod(int(sums.argmax()), rank + 1)
-    shares = gains[place, 1:] / (total.count * total.covariances[0].diagonal().sum()).clamp(min=torch.finfo(torch.float64).tiny)
+    shares = gains[place, 1:] / (total.count * total.variances.sum()).clamp(min=torch.finfo(torch.float64).tiny)
     if shift_gain + float(sums[place, best]) <= 0:
         return Solution(Regression.identity(len(total.x)), shrinkages[place], shares)
     return Solution(next(regressions(total, best, [shrinkages[place]], span)), shrinkages[place], shares)
