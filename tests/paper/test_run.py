@@ -7,21 +7,27 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import yaml
 
 from suture.engine import LocalEngine, RayEngine, run_steps
-from suture.evaluation import Model, Results
+from suture.evaluation import Model, Results, accuracy
 from suture.experiment import read_recipe, run
+from suture.experiment.pipeline import calibration_pairs, drawn_rows
 from suture.paper import Study, chosen, study_of, write_paper
 from suture.paper.found import Found
 from suture.paper.items import ITEMS, ablations, bias, cost, data, iterations, layers, matched, methods, online, rank, surgeries, tsne, wild
 from suture.paper.items.item import operated, plain
 from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC
+from suture.paper.study import MODES, representations
+from suture.representation import representation_bias
+from suture.surgery import Schedule, prequential_closed_form, prequential_surgery
+from suture.types import silent
 
 TINY = {
     "fisher": {"samples": 4},
@@ -165,6 +171,31 @@ def test_what_learns_is_merged_once_whatever_surgery_is_fitted_on(study: Study) 
     learnt = {measure.merged.key for measure in merge if "ada_merging" in str(measure.recipe.merges[0])}
     assert len(learnt) == 2  # held-out and transductive
     assert len({measure.key for measure in merge}) > 60
+
+
+def test_a_share_of_a_stream_is_what_a_pass_over_it_alone_finds(study: Study, tmp_path: Path) -> None:
+    found, streams = Found(tmp_path), list[online.Stream]()
+    for form, mode, share in product(("surgery", "closed_form"), MODES, (30, 100)):
+        (stream,) = online.SWEEP.at(study, AVERAGE_OF_WEIGHTS, {"procedure": form}, mode, share)
+        streams.append(cast(online.Stream, stream))
+    ran = run_steps(streams, tmp_path, LocalEngine()).ran
+    assert {stream.whole.key for stream in streams} < set(ran)
+    assert len({stream.whole.key for stream in streams}) == len(streams) / 2
+    for stream in streams:
+        with representations(stream.recipe, silent) as seen:
+            weights = stream.merged.open(tmp_path)
+            pairs = calibration_pairs(seen.setting, stream.recipe, "merged", weights, seen, 0)
+            test, expert = seen.shared("merged", weights, "test"), seen.individual("test")
+        alone = prequential_surgery(pairs, Schedule.online(), 0) if stream.form == "surgery" else prequential_closed_form(pairs)
+        assert {len(own) for own in alone.corrected.values()} <= {4, 5, 12, 16}
+        for task in seen.setting.tasks:
+            own, head = found[stream]["tasks"][task.name], seen.setting.heads[task.name]
+            z, before = alone.surgery(task.name, test[task.name]), alone.corrected[task.name]
+            assert own["bias_mean_abs"] == pytest.approx(representation_bias(z, expert[task.name]).mean_abs, rel=1e-6)
+            assert own["accuracy"] == accuracy(head(z), task.split("test").known_labels())
+            if stream.recipe.calibration.mode == "transductive":
+                rows = drawn_rows(12, len(before), 0, task.name)
+                assert own["prequential"] == accuracy(head(before), task.split("test").known_labels()[rows])
 
 
 def test_gains_are_paired(study: Study, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from suture.errors import DataError, InvalidHyperparameter
 from suture.representation import representation_bias
 from suture.surgery import ClosedForm, fit_closed_form
-from suture.surgery.closed_form import Moments, Regression, _leading, regressions, solve
+from suture.surgery.closed_form import Moments, Regression, _leading, _span, regressions, solve
 
 
 def pair(seed: int, n: int = 60, width: int = 7, noise: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -47,6 +47,27 @@ def test_equal_to_ridge_and_then_a_truncated_svd(rank: int, shrinkage: float) ->
     at = y.mean(axis=0) + (x - x.mean(axis=0)) @ (np.eye(7) + expected)
     np.testing.assert_allclose(correction(torch.from_numpy(x).float()).numpy(), at, rtol=1e-4, atol=1e-4)
     assert (correction.rank, correction.activation) == (rank, "none")
+
+
+@pytest.mark.parametrize("repeated", [1, 3])
+@pytest.mark.parametrize("n", [1, 2, 9, 20])
+def test_directions_of_few_rows_are_all_that_matters(n: int, repeated: int) -> None:
+    x, y = (each.repeat(repeated, 1) for each in pair(4, n=n, width=120))
+    total = moments(x, y)
+    span = _span(total)
+    assert span is not None
+    assert span.shape[1] in range(n - 1, repeated * n)
+    np.testing.assert_allclose(span.T @ span, np.eye(span.shape[1]), atol=1e-12)
+    centred = (x - x.mean(dim=0)).numpy()
+    np.testing.assert_allclose(centred @ span.numpy() @ span.numpy().T, centred, atol=1e-9)
+    for part in (total, moments(x[::4], y[::4])):
+        few, all_ = (next(regressions(part, 5, [0.03], own)) for own in (span, None))
+        np.testing.assert_allclose(matrix(few), matrix(all_), atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [60, 61])
+def test_directions_are_sought_of_few_rows_only(n: int) -> None:
+    assert (_span(moments(*pair(4, n=n, width=120))) is None) == (n == 61)
 
 
 @settings(deadline=None, max_examples=30)
@@ -182,8 +203,10 @@ def test_samples_that_do_not_belong_together() -> None:
 @pytest.mark.parametrize("shape", [(3, 6), (6, 6), (9, 6)])
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
 def test_leading_directions_are_those_of_the_svd_on_any_scale(shape: tuple[int, int], scale: float, generator: torch.Generator) -> None:
-    whitened = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
-    found, (_, _, right) = _leading(whitened, 5).numpy(), np.linalg.svd(whitened.numpy(), full_matrices=False)
+    rotated, weights = (scale * torch.randn(*each, generator=generator, dtype=torch.float64) for each in (shape, shape[:1]))
+    products = rotated @ rotated.T if shape[0] < shape[1] else None
+    found, whitened = _leading(rotated, weights, 5, products).numpy(), weights[:, None] * rotated
+    _, _, right = np.linalg.svd(whitened.numpy(), full_matrices=False)
     there = min(5, *shape)
     np.testing.assert_allclose(np.abs(np.sum(found[:, :there] * right[:there].T, axis=0)), np.ones(there), rtol=1e-7)
     np.testing.assert_allclose(found.T @ found, np.diag([1.0] * there + [0.0] * (5 - there)), atol=1e-7)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from surgery.test_fit import NumpyModule
-from suture.errors import DataError, InvalidHyperparameter
+from suture.errors import DataError, InvalidHyperparameter, SutureWarning
 from suture.surgery import (
     ClosedForm,
     OnlineSurgery,
@@ -23,7 +23,7 @@ from suture.surgery import (
     prequential_surgery,
 )
 from suture.surgery.module import operate
-from suture.surgery.prequential import _due
+from suture.surgery.prequential import Marks, _due
 
 FORM = ClosedForm(rank=3, shrinkages=(0.01, 0.1))
 Stream = dict[str, tuple[Tensor, Tensor]]
@@ -37,16 +37,16 @@ def stream(seed: int = 0, **sizes: int) -> Stream:
     return made
 
 
-def by_gradient(given: Stream, batch: int) -> Prequential:
-    return prequential_surgery(given, replace(Schedule.online(rank=3, batch_size=batch), learning_rate=1e-2), seed=4)
+def by_gradient(given: Stream, batch: int, marks: Marks = ()) -> Prequential:
+    return prequential_surgery(given, replace(Schedule.online(rank=3, batch_size=batch), learning_rate=1e-2), seed=4, marks=marks)
 
 
-def in_closed_form(given: Stream, batch: int) -> Prequential:
-    return prequential_closed_form(given, FORM, batch)
+def in_closed_form(given: Stream, batch: int, marks: Marks = ()) -> Prequential:
+    return prequential_closed_form(given, FORM, batch, marks=marks)
 
 
 BOTH = pytest.mark.parametrize("run", [by_gradient, in_closed_form])
-Run = Callable[[Stream, int], Prequential]
+Run = Callable[..., Prequential]
 
 
 @BOTH
@@ -80,6 +80,9 @@ def assert_same(one: Surgery, other: Surgery) -> None:
     for task in one.tasks:
         assert torch.equal(one.final[task].down, other.final[task].down)
         assert torch.equal(one.final[task].up, other.final[task].up)
+        assert (one.final[task].shift is None) == (other.final[task].shift is None)
+        if (shift := one.final[task].shift) is not None:
+            assert torch.equal(shift, other.final[task].shift)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -94,6 +97,34 @@ def test_the_end_is_that_of_the_ordinary_fit(batch: int) -> None:
     assert_same(closed.surgery, online.surgery())
     for task, (merged, _) in given_.items():
         torch.testing.assert_close(closed.surgery(task, merged), fit_closed_form(given_, FORM)(task, merged), rtol=1e-4, atol=1e-4)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("batch", "marks"), [(1, [{"a": 70, "b": 1}, {"a": 1, "b": 21}, {"a": 33, "b": 5}, {"a": 33, "b": 10}]), (4, [{"a": 8, "b": 21}])]
+)
+def test_a_mark_is_the_end_of_a_shorter_stream(run: Run, batch: int, marks: list[dict[str, int]]) -> None:
+    whole, plain = run(stream(), batch, marks), run(stream(), batch)
+    assert_same(whole.surgery, plain.surgery)
+    assert len(whole.marked) == len(marks)
+    for task, rows in plain.corrected.items():
+        assert torch.equal(whole.corrected[task], rows)
+    for mark, surgery in zip(marks, whole.marked, strict=True):
+        short = run({task: (merged[: mark[task]], expert[: mark[task]]) for task, (merged, expert) in stream().items()}, batch)
+        assert_same(surgery, short.surgery)
+        for task, rows in short.corrected.items():
+            assert torch.equal(whole.corrected[task][: mark[task]], rows)
+
+
+def test_marks_after_a_fit_has_diverged_are_the_identity() -> None:
+    schedule, marks = replace(Schedule.online(rank=3), learning_rate=1e30), [{"a": samples} for samples in range(1, 22)]
+    with pytest.warns(SutureWarning, match="nothing is done for: a") as warned:
+        found = prequential_surgery({"a": stream()["b"]}, schedule, 0, marks=marks)
+    modules = [surgery.final["a"] for surgery in found.marked]
+    assert all(bool(module.up.isfinite().all() and module.down.isfinite().all()) for module in modules)
+    moved = [bool(module.up.any()) for module in modules]
+    assert moved == sorted(moved, reverse=True)
+    assert (moved[0], moved[-1], len(warned)) == (True, False, 1)
 
 
 def test_by_gradient_equal_to_adam_by_hand() -> None:
@@ -149,3 +180,19 @@ def test_what_is_refused() -> None:
         prequential_closed_form(stream(), FORM, 0)
     with pytest.raises(DataError, match="at least one"):
         prequential_closed_form({"a": (torch.ones(0, 3), torch.ones(0, 3))})
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        ({"a": 4}, "of a, b, not of a"),
+        ({}, "not of none"),
+        ({"a": 4, "b": 0}, "'b': .* of all 21 samples, not after 0"),
+        ({"a": 72, "b": 4}, "'a': .* of all 70 samples, not after 72"),
+        ({"a": 6, "b": 4}, "'a': a mark is at the end of a batch of 4"),
+    ],
+)
+def test_marks_that_are_refused(run: Run, mark: dict[str, int], told: str) -> None:
+    with pytest.raises(InvalidHyperparameter, match=told):
+        run(stream(), 4, [mark])

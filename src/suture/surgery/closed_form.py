@@ -21,6 +21,9 @@ SHRINKAGES = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 ROUNDING = 1e-12
 
+FEW = 0.5
+"""Up to so many rows a feature it takes less time to find the directions in which they vary first."""
+
 
 @dataclass(frozen=True)
 class ClosedForm:
@@ -88,6 +91,17 @@ class Moments:
         xx = self.xx / self.count - torch.outer(mu, mu)
         return xx, self.xy / self.count - torch.outer(mu, nu) - xx
 
+    @property
+    def variances(self) -> Float64[Tensor, " k"]:
+        """The variances of X: the diagonal of its covariance."""
+        return self.xx.diagonal() / self.count - self.means[0].square()
+
+    def covariances_along(self, span: Float64[Tensor, "k s"]) -> tuple[Float64[Tensor, "s s"], Float64[Tensor, "s k"]]:
+        """Return the covariance of X along directions, and that of X along them with R; nothing of k × k numbers is made on the way."""
+        mu, nu = self.means
+        at, xx, xy = span.T @ mu, span.T @ self.xx / self.count, span.T @ self.xy / self.count
+        return xx @ span - torch.outer(at, at), xy - xx - torch.outer(at, nu - mu)
+
     def shift_gain(self, others: "Moments") -> float:
         """Return by how much moving the mean by ν − μ of these rows lowers the mean squared error on other rows."""
         (mu, nu), (other_mu, other_nu) = self.means, others.means
@@ -124,40 +138,83 @@ class Regression:
 
         V is orthonormal, so the error is a sum over components: any lower rank is judged at once.
         """
-        xx, xr = moments.covariances
         mu, nu = moments.means
+        # The covariances' products, without the covariances: of many regressions these would take the longest.
+        x_p, x_v, y_v = (sums @ own / moments.count for sums, own in ((moments.xx, self.P), (moments.xx, self.V), (moments.xy, self.V)))
+        both = 2 * (y_v - x_v) - x_p - torch.outer(mu, 2 * (nu - mu) @ self.V - mu @ self.P)
         missing = (nu - self.nu - mu + self.mu) @ self.V
         given = (mu - self.mu) @ self.P
-        return (self.P * (2 * xr @ self.V - xx @ self.P)).sum(dim=0) + missing.square() - (missing - given).square()
+        return (self.P * both).sum(dim=0) + missing.square() - (missing - given).square()
 
 
-def regressions(moments: Moments, rank: int, shrinkages: Sequence[float]) -> Iterator[Regression]:
-    """Yield the reduced-rank ridge regression for every shrinkage: λ is that share of the mean variance of X."""
-    (mu, nu), (xx, xr) = moments.means, moments.covariances
-    variances, basis = torch.linalg.eigh(xx)
-    # A variance this far below the second moment is rounding; where nothing varies at all any λ will do, but for zero.
-    least = (ROUNDING * moments.xx.diagonal().mean() / moments.count).clamp(min=torch.finfo(torch.float64).tiny)
-    mean = variances.clamp(min=0).mean()
+def regressions(
+    moments: Moments, rank: int, shrinkages: Sequence[float], span: Float64[Tensor, "k s"] | None = None
+) -> Iterator[Regression]:
+    """Yield the reduced-rank ridge regression for every shrinkage: λ is that share of the mean variance of X.
+
+    ``span``, orthonormal, are directions outside of which the rows are known not to vary (:func:`_span`).
+    """
+    (mu, nu), least = moments.means, _least(moments)
+    xx, xr = moments.covariances if span is None else moments.covariances_along(span)
+    variances, axes = torch.linalg.eigh(xx)
+    mean = moments.variances.mean().clamp(min=0)
     # Fewer rows than features vary in fewer directions, and nothing is regressed on the others.
     varying = variances > least
-    variances, basis = variances[varying], basis[:, varying]
-    rotated = basis.T @ xr
+    variances, axes = variances[varying], axes[:, varying]
+    basis, rotated = axes if span is None else span @ axes, axes.T @ xr
+    products = rotated @ rotated.T if len(rotated) < len(mu) else None
     for shrinkage in shrinkages:
         scale = variances + (shrinkage * mean).clamp(min=least)
-        V = _leading(rotated / scale.sqrt()[:, None], rank)
+        V = _leading(rotated, scale.rsqrt(), rank, products)
         yield Regression(mu, nu, basis @ (rotated / scale[:, None] @ V), V)
 
 
-def _leading(whitened: Float64[Tensor, "m k"], rank: int) -> Float64[Tensor, "k r"]:
-    """Return the leading right singular vectors, by the smaller of the two products; zeros where there are no more."""
-    m, k = whitened.shape
-    if m >= k:
+def _least(moments: Moments) -> Float64[Tensor, ""]:
+    """Return what a variance must be above: one so far below the second moment is rounding.
+
+    Where nothing varies at all any λ will do, but for zero.
+    """
+    return (ROUNDING * moments.xx.diagonal().mean() / moments.count).clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _span(moments: Moments) -> Float64[Tensor, "k s"] | None:
+    """Return an orthonormal basis of the directions in which rows vary, those of any part of them too; None where they are not few.
+
+    They are one fewer than the rows, and found by that many steps of a pivoted Cholesky decomposition. All eigenvectors of the
+    covariance, most of them of zeros, would take far longer.
+    """
+    if moments.count > FEW * len(moments.x):
+        return None
+    mu, left = moments.means[0], moments.variances
+    factor = left.new_zeros(moments.count - 1, len(left))
+    most = float(_least(moments) / len(left))  # what is left over varies by no more than all of its diagonal
+    for place, row in enumerate(factor):
+        pivot = int(left.argmax())
+        if float(left[pivot]) <= most:
+            factor = factor[:place]
+            break
+        covariance = moments.xx[pivot] / moments.count - mu[pivot] * mu
+        row.copy_((covariance - factor[:place, pivot] @ factor[:place]) / left[pivot].sqrt())
+        left -= row.square()
+    span: Tensor = torch.linalg.qr(factor.T)[0]
+    return span
+
+
+def _leading(
+    rotated: Float64[Tensor, "m k"], weights: Float64[Tensor, " m"], rank: int, products: Float64[Tensor, "m m"] | None = None
+) -> Float64[Tensor, "k r"]:
+    """Return the leading right singular vectors of weighted rows; zeros where there are no more.
+
+    Fewer rows than columns come with their ``products`` by each other, and are solved by these.
+    """
+    whitened = rotated * weights[:, None]
+    if products is None:
         right: Tensor = torch.linalg.eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
         return right
-    squares, left = torch.linalg.eigh(whitened @ whitened.T)
+    squares, left = torch.linalg.eigh(products * torch.outer(weights, weights))
     squares, left = squares.flip(0)[:rank], left.flip(1)[:, :rank]
     there = squares > ROUNDING * squares[:1].clamp(min=torch.finfo(torch.float64).tiny)
-    found = torch.zeros(k, rank, dtype=whitened.dtype)
+    found = torch.zeros(rotated.shape[1], rank, dtype=rotated.dtype)
     found[:, : int(there.sum())] = whitened.T @ left[:, there] / squares[there].sqrt()
     return found
 
@@ -185,20 +242,20 @@ def solve(folds: Sequence[Moments], settings: ClosedForm) -> Solution:
     filled = [fold for fold in folds if fold.count]
     *_, total = accumulate(filled, add)
     rank, shrinkages = min(settings.rank, len(total.x)), settings.shrinkages
-    gains, shift_gain = torch.zeros(len(shrinkages), rank + 1, dtype=torch.float64), 0.0
+    gains, shift_gain, span = torch.zeros(len(shrinkages), rank + 1, dtype=torch.float64), 0.0, _span(total)
     if len(shrinkages) == 1:
-        return Solution(next(regressions(total, rank, shrinkages)), shrinkages[0], gains[0, 1:1])
+        return Solution(next(regressions(total, rank, shrinkages, span)), shrinkages[0], gains[0, 1:1])
     for fold in filled if len(filled) > 1 else []:
         rest = total - fold
         shift_gain += fold.count * rest.shift_gain(fold)
-        for place, found in enumerate(regressions(rest, rank, shrinkages)):
+        for place, found in enumerate(regressions(rest, rank, shrinkages, span)):
             gains[place, 1:] += fold.count * found.gains(fold)
     sums = gains.cumsum(dim=1)
     place, best = divmod(int(sums.argmax()), rank + 1)
-    shares = gains[place, 1:] / (total.count * total.covariances[0].diagonal().sum()).clamp(min=torch.finfo(torch.float64).tiny)
+    shares = gains[place, 1:] / (total.count * total.variances.sum()).clamp(min=torch.finfo(torch.float64).tiny)
     if shift_gain + float(sums[place, best]) <= 0:
         return Solution(Regression.identity(len(total.x)), shrinkages[place], shares)
-    return Solution(next(regressions(total, best, [shrinkages[place]])), shrinkages[place], shares)
+    return Solution(next(regressions(total, best, [shrinkages[place]], span)), shrinkages[place], shares)
 
 
 def fit_closed_form(calibration: Mapping[str, Pair], settings: ClosedForm | None = None, progress: Progress = no_progress) -> Surgery:

@@ -74,19 +74,19 @@ def fit_surgery(
             state, start = read_state(resume, identity) or (state, 0)
             fit.run(state, start, progress, watch, lambda iteration: write_state(resume, state, iteration, identity))
             resume.unlink(missing_ok=True)
-        return _finite(fit.surgery(state))
+        found, lost = without_diverged(fit.surgery(state))
+    if lost:
+        warnings.warn(f"the fit of surgery diverged, so nothing is done for: {', '.join(lost)}", SutureWarning, stacklevel=2)
+    return found
 
 
-def _finite(surgery: Surgery) -> Surgery:
-    """Return a surgery in which a task's module that diverged is the identity, and say so."""
+def without_diverged(surgery: Surgery) -> tuple[Surgery, Sequence[str]]:
+    """Return a surgery in which a task's module that diverged is the identity, and the tasks whose modules did."""
     lost = [task for task, module in surgery.final.items() if not all(bool(part.isfinite().all()) for part in _parts_of(module))]
-    if not lost:
-        return surgery
-    warnings.warn(f"the fit of surgery diverged, so nothing is done for: {', '.join(lost)}", SutureWarning, stacklevel=3)
     final = dict(surgery.final)
     for task in lost:
         final[task] = _module([torch.zeros_like(part) for part in _parts_of(final[task])], final[task].activation)
-    return Surgery(final)
+    return Surgery(final), lost
 
 
 def _parts_of(module: Correction) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from suture.engine import Step
 from suture.evaluation import accuracy
 from suture.experiment import pipeline
-from suture.experiment.calibration import Mode
+from suture.experiment.calibration import CalibrationRecipe, Mode
 from suture.experiment.pipeline import SPLIT_OF
 from suture.experiment.surgery_procedures import solving
 from suture.paper.found import Found
@@ -18,17 +19,79 @@ from suture.paper.measures import Bench, Measure, per_task
 from suture.paper.merges import ADA_MERGING, AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, Merge
 from suture.paper.published import published_rows
 from suture.paper.steps import encoded
-from suture.paper.study import MODES, Study
+from suture.paper.study import MODES, WHOLE, Study
 from suture.report.exhibits import AnyExhibit, Table
-from suture.surgery import Prequential, Schedule, prequential_closed_form, prequential_surgery
+from suture.surgery import Prequential, Schedule, Surgery, prequential_closed_form, prequential_surgery
+from suture.surgery.pairs import Pair
+from suture.surgery.prequential import Marks
+from suture.types import Progress
 
 SHARES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 RANK = 16
 
 
 @dataclass(frozen=True)
+class Pass(Measure):
+    """One pass over all of a stream: surgery learns from one sample at a time, and is judged before each and at every share.
+
+    A stream of which a share is met is the beginning of the whole one, in the order that the seed draws: one pass does for all.
+    """
+
+    kind = "streams"
+    form: str = SURGERY
+
+    @property
+    def told(self) -> Sequence[object]:
+        """How it learns, and at which shares it is judged."""
+        return (self.form, RANK, SWEEP.places_of(self.study))
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return f"Online: {self.form} of {self.recipe.merges[0].label}, all shares of the stream"
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        """The representations of the stream, and those that are measured."""
+        return encoded(self.merged, self.recipe, SPLIT_OF[self.recipe.calibration.mode], "test")
+
+    def measure(self, bench: Bench) -> dict[str, Any]:
+        """Learn, and measure at every share, told by its samples of each task."""
+        (seed,), label, weights = self.recipe.seeds, self.recipe.merges[0].label, self.merged.open(bench.store)
+        pairs = pipeline.calibration_pairs(bench.setting, self.recipe, label, weights, bench.representations, seed)
+        sizes = {task: len(own) for task, (own, _) in pairs.items()}
+        shares = [CalibrationRecipe(samples=f"{share:g}%") for share in SWEEP.places_of(self.study)]
+        marks = [{task: share.size(size) for task, size in sizes.items()} for share in shares]
+        with bench.stage(self.title, max(sizes.values()) if self.form == SURGERY else sum(sizes.values())) as progress:
+            learnt = self._learnt(pairs, seed, marks, progress)
+        found = [self._judged(bench, own, learnt.corrected, mark) for own, mark in zip(learnt.marked, marks, strict=True)]
+        return {"shares": [{"samples": mark, "tasks": tasks} for mark, tasks in zip(marks, found, strict=True)]}
+
+    def _learnt(self, pairs: Mapping[str, Pair], seed: int, marks: Marks, progress: Progress) -> Prequential:
+        if self.form == SURGERY:
+            return prequential_surgery(pairs, Schedule.online(RANK), seed, progress, marks=marks)
+        (procedure,) = self.recipe.surgery
+        told = solving(RANK, getattr(procedure, "shrinkage", None))
+        return prequential_closed_form(pairs, told, progress=progress, marks=marks)
+
+    def _judged(
+        self, bench: Bench, surgery: Surgery, corrected: Mapping[str, Tensor], mark: Mapping[str, int]
+    ) -> dict[str, dict[str, Any]]:
+        """Return what is found on the test split; where the stream has labels, on it too, each sample before it was learnt from."""
+        (seed,), label, weights = self.recipe.seeds, self.recipe.merges[0].label, self.merged.open(bench.store)
+        test, expert = bench.representations.shared(label, weights, "test"), bench.representations.individual("test")
+        found = per_task(bench, {task: surgery(task, z) for task, z in test.items()}, expert, surgery)
+        for task in bench.setting.tasks:
+            split, z = task.split(SPLIT_OF[self.recipe.calibration.mode]), corrected[task.name][: mark[task.name]]
+            if split.labels is not None:
+                rows = pipeline.drawn_rows(len(split), len(z), seed, task.name)
+                found[task.name]["prequential"] = accuracy(bench.setting.heads[task.name](z), split.labels[rows])
+        return found
+
+
+@dataclass(frozen=True)
 class Stream(Measure):
-    """Surgery learnt in one pass over the recipe's calibration set, one sample at a time, judged before each and at the end."""
+    """What one pass over the recipe's calibration set comes to, which is a share of a stream."""
 
     kind = "stream"
     form: str = SURGERY
@@ -41,42 +104,24 @@ class Stream(Measure):
     @property
     def title(self) -> str:
         """What is measured."""
-        return f"Online: {self.form} of {self.recipe.merges[0].label}, {self.recipe.calibration.samples} of the stream"
+        return f"Online: {self.form} of {self.recipe.merges[0].label}, {self.recipe.calibration.samples or WHOLE} of the stream"
+
+    @cached_property
+    def whole(self) -> Pass:
+        """The pass over all of the stream."""
+        calibration = self.recipe.calibration.model_copy(update={"samples": None})
+        return Pass(self.study, self.recipe.model_copy(update={"calibration": calibration}), self.form)
 
     @property
     def needs(self) -> Sequence[Step]:
-        """The representations of the stream, and those that are measured."""
-        return encoded(self.merged, self.recipe, SPLIT_OF[self.recipe.calibration.mode], "test")
+        """The pass over all of the stream."""
+        return [self.whole]
 
     def measure(self, bench: Bench) -> dict[str, Any]:
-        """Learn, and measure on the test split; where the stream has labels, on the stream too, each sample before it was learnt from."""
-        (seed,), label, weights = self.recipe.seeds, self.recipe.merges[0].label, self.merged.open(bench.store)
-        pairs = pipeline.calibration_pairs(bench.setting, self.recipe, label, weights, bench.representations, seed)
-        with bench.stage(self.title, max(len(own) for own, _ in pairs.values())) as progress:
-            learnt = self._learnt(pairs, seed)
-            progress(max(len(own) for own, _ in pairs.values()))
-        test, expert = bench.representations.shared(label, weights, "test"), bench.representations.individual("test")
-        after = {task: learnt.surgery(task, z) for task, z in test.items()}
-        found = per_task(bench, after, expert, learnt.surgery)
-        for task, before in self._prequential(bench, learnt, seed).items():
-            found[task]["prequential"] = before
-        return {"tasks": found}
-
-    def _learnt(self, pairs: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> Prequential:
-        if self.form == SURGERY:
-            return prequential_surgery(pairs, Schedule.online(RANK), seed)
-        (procedure,) = self.recipe.surgery
-        return prequential_closed_form(pairs, solving(RANK, getattr(procedure, "shrinkage", None)))
-
-    def _prequential(self, bench: Bench, learnt: Prequential, seed: int) -> dict[str, float]:
-        """Return the accuracy on the stream of the tasks whose stream has labels."""
-        found = {}
-        for task in bench.setting.tasks:
-            split, z = task.split(SPLIT_OF[self.recipe.calibration.mode]), learnt.corrected[task.name]
-            if split.labels is not None:
-                rows = pipeline.drawn_rows(len(split), len(z), seed, task.name)
-                found[task.name] = accuracy(bench.setting.heads[task.name](z), split.labels[rows])
-        return found
+        """Return what was found when as many samples had come as the recipe asks for."""
+        sizes = pipeline.calibration_sizes(bench.setting, self.recipe)
+        tasks = next(share["tasks"] for share in Found(bench.store)[self.whole]["shares"] if share["samples"] == sizes)
+        return {"tasks": tasks}
 
 
 def _at(study: Study, merge: Merge, procedure: Mapping[str, Any], mode: Mode, place: int | float) -> list[Measure]:
