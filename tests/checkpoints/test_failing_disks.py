@@ -156,3 +156,14 @@ def test_a_rename_that_fails_for_another_reason_is_told(tmp_path: Path, monkeypa
     with pytest.raises(OutputError, match=r"cannot write .*out: Invalid cross-device link"):
         write_folder(tmp_path / "out")
     assert listing(tmp_path) == []
+
+
+@pytest.mark.fault(26)
+def test_a_link_that_fails_is_an_error_and_not_a_disk_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(OutputError, match=r"cannot write .*out: Input/output error"), staged_file(tmp_path / "out") as stage:
+        stage.write_text("new")
+    assert listing(tmp_path) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from suture.checkpoints import Manifest, scratch_folder, staged_file, staged_folder, writing_to
+from suture.checkpoints import Manifest, scratch, scratch_folder, staged_file, staged_folder, writing_to
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 
@@ -117,3 +117,11 @@ def test_a_child_gives_no_lock_back_and_removes_no_folder_above(tmp_path: Path) 
     with staged_folder(tmp_path / "new" / "out", Manifest()):
         pass
     assert listing(tmp_path / "new") == ["out"]
+
+
+def test_a_child_removes_no_scratch(tmp_path: Path) -> None:
+    for error, told in ((None, "left"), (SystemExit, "SystemExit: ")):
+        (ours,), child = leave(lambda out: scratch_folder(out.parent), tmp_path / "out", error)
+        assert ours.startswith(scratch.PREFIX), "the parent still has it"
+        assert child == told
+        assert listing(tmp_path) == []

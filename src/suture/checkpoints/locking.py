@@ -71,7 +71,7 @@ def _in_a_child() -> None:
             lock.close()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # not on Windows
     os.register_at_fork(after_in_child=_in_a_child)
 
 
