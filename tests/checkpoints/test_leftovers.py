@@ -68,7 +68,7 @@ def test_a_lock_that_another_has_had_is_a_reason_to_look(tmp_path: Path, looks: 
         """Open a file, which somebody else then takes, says who it is, and is killed."""
         descriptor = opened(path, *options)
         if Path(path).suffix == ".lock":
-            Path(path).write_text("{}")
+            Path(path).write_text('{"pid": 7, "host": "there", "since": "noon"}')
         return descriptor
 
     monkeypatch.setattr(os, "open", first)

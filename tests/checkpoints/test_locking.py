@@ -196,6 +196,17 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "theirs").read_text() == "theirs"
 
 
+@pytest.mark.parametrize("content", ["theirs", "[]", '{"pid": 1}', "x" * 3400, "[" * 100_000])
+def test_a_file_of_others_in_the_place_of_a_lock_is_kept(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".out.lock").write_text(content)
+    with pytest.raises(
+        OutputError, match=r"cannot write .*out: .*\.out\.lock stands where its lock file goes, and is none of Suture's; move"
+    ):
+        write(tmp_path / "out")
+    assert (tmp_path / ".out.lock").read_text() == content
+    assert listing(tmp_path) == [".out.lock"]
+
+
 def test_without_locks_it_is_said_and_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoLocks:
         LOCK_EX = LOCK_NB = 0

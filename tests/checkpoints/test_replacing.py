@@ -33,6 +33,17 @@ def later(file: Path, text: str) -> None:
     os.utime(file, (now + 1, now + 1))
 
 
+def older(file: Path, text: str) -> None:
+    """Put a file in the place of another that says to be older than the manifest, as a copy or a move may."""
+    manifest = file.with_name("manifest.json")
+    now = manifest.stat().st_mtime
+    os.utime(manifest, (now - 1, now - 1))  # the clock of the file system may be coarse
+    copy = file.with_name("copy")
+    copy.write_text(text)
+    os.utime(copy, (now - 3, now - 3))
+    copy.replace(file)
+
+
 def test_only_folders_of_ours_are_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with staged_folder(out, Manifest()) as stage:
@@ -61,6 +72,9 @@ def test_only_folders_of_ours_are_replaced(tmp_path: Path) -> None:
         (lambda out: later(out / "sub" / "table.csv", "0urs"), "sub/table.csv (changed since)"),
         (lambda out: [(out / "README.md").unlink(), os.mkfifo(out / "README.md")], "README.md (changed since)"),
         (lambda out: [(out / "README.md").unlink(), (out / "README.md").mkdir(), (out / "README.md" / "x").touch()], "README.md/x"),
+        (lambda out: older(out / "README.md", "theirs"), "README.md (changed since)"),
+        (lambda out: (out / "a\nb").touch(), r"'a\nb'"),
+        (lambda out: (out / ".mine.lock").write_text("theirs"), ".mine.lock"),
         (lambda out: (out / "x.lock").touch(), "x.lock"),
         (lambda out: (out / ".staging-0").touch(), ".staging-0"),
         (lambda out: (out / ".large.lock").write_text("x" * 2000), ".large.lock"),

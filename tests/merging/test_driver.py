@@ -153,6 +153,14 @@ def test_a_folder_is_replaced_when_asked_for_and_its_manifest_tells_all(bert: Pa
     assert manifest.inputs == {str(each.path): f"fingerprint:{each.fingerprint}" for each in (base, expert)}
 
 
+@pytest.mark.fault(25)
+def test_shards_that_a_killed_merge_has_left_are_swept(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / ".out.shards" / "0").mkdir(parents=True)
+    base, *rest = (open_checkpoint(place) for place in (bert, *experts.values()))
+    merge_to_folder(WeightAveraging(), base, rest, tmp_path / "out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["experts", "out"]
+
+
 def test_an_output_that_is_an_input_is_refused(bert: Path, experts: dict[str, Path], tmp_path: Path) -> None:
     base, expert = open_checkpoint(bert), open_checkpoint(experts["pets"])
     merge_to_folder(TaskArithmetic(), base, [expert], tmp_path / "out")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from report.reports import EACH, HOSTILE, TASKS, hardly_anything, lines, plane, report, table
-from suture.checkpoints import Manifest, read_manifest, sha256_of, staged_folder
-from suture.errors import DataError, UnsupportedFormat
+from suture.checkpoints import Manifest, check_output, read_manifest, sha256_of, staged_folder
+from suture.errors import DataError, OutputExists, UnsupportedFormat
 from suture.report.exhibits import Bars, Cloud, Plane, Report, Series, Table
 from suture.report.page import page, read_report, write_page, write_report
 
@@ -273,6 +273,18 @@ def test_the_same_report_is_the_same_page_and_its_manifest_agrees(tmp_path: Path
     assert manifest is not None
     assert manifest.files == {name: sha256_of(tmp_path / "out" / name) for name in ("report.html", "report.json")}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html", "report.json"]
+
+
+def test_a_page_hides_no_change_from_who_replaces_the_folder(tmp_path: Path) -> None:
+    with staged_folder(tmp_path / "out", Manifest()) as folder:
+        write_report(folder, report())
+        (folder / "table.md").write_text("ours")
+    write_page(tmp_path / "out")
+    check_output(tmp_path / "out", replace=True)
+    (tmp_path / "out" / "table.md").write_text("theirs")
+    write_page(tmp_path / "out")
+    with pytest.raises(OutputExists, match=r"did not write: table\.md \(changed since\); move that away"):
+        check_output(tmp_path / "out", replace=True)
 
 
 def test_what_is_no_report_is_told(tmp_path: Path) -> None:

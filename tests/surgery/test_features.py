@@ -61,3 +61,18 @@ def test_what_is_none(tmp_path: Path) -> None:
         save_file({"merged": torch.ones(merged), "expert": torch.ones(expert)}, tmp_path / f"{number}.safetensors", metadata=told)
         with pytest.raises(CorruptCheckpoint, match="not a whole file of features"):
             load_features(tmp_path / f"{number}.safetensors")
+
+
+@pytest.mark.fault(14, 23)
+@pytest.mark.parametrize(
+    ("merged", "told"),
+    [
+        (torch.tensor([[1.0, float("nan")]]), "representations hold NaN or Inf"),
+        (torch.ones(0, 2), "expected the same inputs, at least one"),
+    ],
+)
+def test_a_file_without_rows_or_with_nan_is_named(tmp_path: Path, merged: torch.Tensor, told: str) -> None:
+    about = {"suture": "features", "task": "a", "backbone": "b" * 64, "calibration": "held-out", "seed": "0"}
+    save_file({"merged": merged, "expert": torch.ones_like(merged)}, tmp_path / "a.safetensors", about)
+    with pytest.raises(DataError, match=rf"a\.safetensors: task 'a': .*{told}"):
+        load_features(tmp_path / "a.safetensors")

@@ -128,6 +128,7 @@ def _taken(lock: Path, out: Path, *, wait: bool) -> Lock | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_at(lock, descriptor):  # whoever had it before has not removed it meanwhile
                 found = found or os.fstat(descriptor).st_size > 0  # somebody has had what this one made
+                _check_ours(descriptor, lock, out)
                 _introduce(descriptor)
                 return Lock(descriptor, found=found)
         except BlockingIOError as error:
@@ -167,7 +168,7 @@ def is_given_up(lock: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(descriptor).st_size <= LONGEST
+        return _ours(descriptor)
     except OSError:
         return False
     finally:
@@ -200,11 +201,28 @@ def _introduce(descriptor: int) -> None:
 def _holder(descriptor: int) -> str:
     """Return who holds a lock, as it has said, or will in a moment."""
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            who = json.loads(os.pread(descriptor, LONGEST, 0))
-            return f"process {int(who['pid'])} on {str(who['host'])!r}, since {who['since']}"
-        except (ValueError, KeyError, TypeError, RecursionError):
-            if time.monotonic() > deadline:
-                return "another process"
-            time.sleep(0.01)
+    while (who := _told(descriptor)) is None:
+        if time.monotonic() > deadline:
+            return "another process"
+        time.sleep(0.01)
+    return who
+
+
+def _told(descriptor: int) -> str | None:
+    """Return who holds a lock, as its file says; None where it says nothing, or what we do not write."""
+    try:
+        who = json.loads(os.pread(descriptor, LONGEST, 0))
+        return f"process {int(who['pid'])} on {str(who['host'])!r}, since {' '.join(str(who['since']).split())}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _check_ours(descriptor: int, lock: Path, out: Path) -> None:
+    """Raise :class:`OutputError` for somebody's file, which nothing is written into."""
+    if not _ours(descriptor):
+        raise OutputError(f"cannot write {out}: {lock} stands where its lock file goes, and is none of Suture's; move it away")
+
+
+def _ours(descriptor: int) -> bool:
+    """Tell whether a file that is locked is a lock file of ours: its holder has said so, or has not come to it."""
+    return os.fstat(descriptor).st_size == 0 or _told(descriptor) is not None

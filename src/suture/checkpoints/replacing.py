@@ -38,7 +38,7 @@ def check_ours(out: Path) -> None:
         ) from error
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        message = f"{out} is not replaced, as it holds what Suture did not write: {', '.join(found[:SHOWN])}{more}"
+        message = f"{out} is not replaced, as it holds what Suture did not write: {', '.join(map(_shown, found[:SHOWN]))}{more}"
         raise OutputExists(f"{message}; move that away, or choose another output")
 
 
@@ -57,6 +57,10 @@ def _theirs(folder: Path, manifest: Manifest) -> Iterator[str]:
                 yield name
 
 
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)
+
+
 def _raise(error: OSError) -> None:
     raise error
 
@@ -67,9 +71,9 @@ def _left(file: Path) -> bool:
 
 
 def _changed(file: Path, digest: str, written: int) -> bool:
-    """Tell whether a file is not as it was written: one that is no younger than its manifest is taken to be, as is a link."""
+    """Tell whether a file is not as it was written: one of which nothing is younger than its manifest is taken to be, as is a link."""
     now = file.lstat()
-    if stat.S_ISLNK(now.st_mode) or now.st_mtime_ns <= written:
+    if stat.S_ISLNK(now.st_mode) or max(now.st_mtime_ns, now.st_ctime_ns) <= written:
         return False
     return not stat.S_ISREG(now.st_mode) or _digest(file, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != digest
 

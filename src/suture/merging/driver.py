@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, scratch_folder, staged_folder, write_like
+from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, scratch_folder, staged_folder, write_like, writing_to
+from suture.checkpoints.staging import clear_away
 from suture.errors import NonFiniteTensor, UsageError
 from suture.merging.batch_norm import BatchNorm, check_variances, merged_statistics, method_for, recalibrates
 from suture.merging.calibration import Calibration
@@ -89,14 +90,22 @@ def merge_to_folder(
     check_experts(base, experts, any_dtype=dtype is not None)
     manifest = manifest_of(method, base, experts, dtype, batch_norm, about)
     files = [file for weights in (base, *experts) for file in weights.files]
-    with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
-        anew = recalibrates(batch_norm, base)
-        policy: BatchNorm = "mean" if anew else batch_norm
-        merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=policy, stage=stage)
-        if anew:
-            merged = _recalibrated(base, merged, calibration, dtype, stage)
-        manifest.files = write_like(base, folder, merged, dtype)
-    return Path(out)
+    out = Path(out)
+    with writing_to(out):
+        with staged_folder(out, manifest, replace=replace, inputs=files) as folder:
+            anew = recalibrates(batch_norm, base)
+            policy: BatchNorm = "mean" if anew else batch_norm
+            merged = merge_tensors(method, base, experts, calibration=calibration, dtype=dtype, batch_norm=policy, stage=stage)
+            if anew:
+                merged = _recalibrated(base, merged, calibration, dtype, stage)
+            manifest.files = write_like(base, folder, merged, dtype)
+        clear_away(shards_beside(out), out)  # of a merge by shards that was killed
+    return out
+
+
+def shards_beside(out: Path) -> Path:
+    """Return the folder in which a merge by shards (:func:`suture.merging.merge_by_shards`) keeps them until its output is whole."""
+    return out.with_name(f".{out.name}.shards")
 
 
 def manifest_of(

@@ -31,7 +31,7 @@ from suture.checkpoints.verifying import check_file
 from suture.engine import Engine, Resources, Step, run_steps
 from suture.errors import UsageError, reading
 from suture.merging.batch_norm import BatchNorm, check_variances
-from suture.merging.driver import manifest_of, merge_names
+from suture.merging.driver import manifest_of, merge_names, shards_beside
 from suture.merging.matching import check_experts, warn_of_copies
 from suture.merging.method import DataDrivenMethod, MergingMethod, Statistics
 from suture.merging.streaming import Sources, Streamed
@@ -75,7 +75,7 @@ def merge_by_shards(
     out = Path(out).absolute()
     inputs = [file for weights in (base, *experts) for file in weights.files]
     check_output(out, replace=replace, inputs=inputs)
-    beside = out.parent / f".{out.name}.shards"
+    beside = shards_beside(out)
     store = store or beside
     shards = shard_steps(Merge(method, base, tuple(experts), dtype, batch_norm))
     with writing_to(out):

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import warnings
 from functools import cache
 from html import escape
@@ -99,8 +100,10 @@ def write_page(out: Path) -> Path:
             write_text(stage, text)
         if (manifest := read_manifest(out)) is not None:
             manifest.files = dict(sorted({**manifest.files, PAGE: sha256_of(file)}.items()))
+            written = (out / MANIFEST).stat()
             with staged_file(out / MANIFEST, replace=True) as stage:
                 write_text(stage, manifest.text())
+                os.utime(stage, ns=(written.st_atime_ns, written.st_mtime_ns))  # what is younger than that was changed since the run
     return file
 
 

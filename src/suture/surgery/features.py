@@ -59,7 +59,7 @@ def save_features(file: Path, features: Features) -> None:
 def load_features(file: Path) -> Features:
     """Read what :func:`save_features` wrote, as the example there shows.
 
-    Raises :class:`CorruptCheckpoint` when it is not whole, or something else.
+    Raises :class:`CorruptCheckpoint` when it is not whole, or something else, and :class:`DataError` for no rows, NaN or Inf.
     """
     tensors, told = open_sealed(file)
     found = [tensors.specs[name] for name in (MERGED, EXPERT) if name in tensors]
@@ -70,6 +70,8 @@ def load_features(file: Path) -> Features:
     try:
         seed, named = int(told["seed"]), (told["backbone"], told["calibration"])
         return Features(told["task"], tensors[MERGED].clone(), tensors[EXPERT].clone(), *named, seed)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
     except (KeyError, ValueError) as error:
         raise wrong from error
 

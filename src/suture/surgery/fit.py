@@ -50,11 +50,9 @@ def fit_surgery(
     Where the share comes to fewer than 8 samples a task is trained and looked at on all; no more than 512 are held out. A module that
     diverges is the identity in the result, with a :class:`SutureWarning`.
 
-    ``watch`` is called every ``schedule.look_every`` iterations, at the start (0) and at the end, with a copy of the modules. The
-    modules of a task that has ended are its result.
-
-    With ``resume`` the state is written to that file every 100 iterations; a fit that was killed goes on from there to the same
-    bits, and calls ``watch`` only for the looks to come. The file is removed at the end.
+    ``watch`` is called every ``schedule.look_every`` iterations, at the start (0) and at the end, with a copy of the modules, which for
+    a task that has ended are its result. With ``resume`` the state is written to that file every 100 iterations; a killed fit goes on
+    from there to the same bits, and calls ``watch`` only for the looks to come. The file is removed at the end.
 
     Raises :class:`suture.errors.DataError` for no samples, or representations that do not belong together; with ``resume``
     :class:`suture.errors.OutputExists` when the file is of another fit (other samples, schedule or seed) or of something else,
