@@ -90,9 +90,14 @@ def report_of(rows: dict[str, Row]) -> str:
 
 
 def commit() -> str:
-    """Return the commit that the work tree is at."""
-    told = subprocess.run(["git", "describe", "--always", "--dirty=, changed"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
+    """Return the commit that the work tree is at; reports of gates before are no change of what is run."""
+    tree = ("--", ".", f":!{REPORT.parent.relative_to(ROOT)}")
+    at, changed = (_git(*command) for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", *tree)))
+    return (at or "unknown") + (", changed" if changed else "")
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def versions() -> str:
