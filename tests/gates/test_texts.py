@@ -134,7 +134,7 @@ def test_mutated_indices_open_what_they_should_or_nothing(shards: Path) -> None:
 
 
 def manifest_read(out: Path, whole: Manifest, raw: bytes) -> str:
-    """See whether a folder with this manifest would be replaced: only if it is one of ours, as it was written, and lists what is there."""
+    """See whether a folder with this manifest would be replaced: only if it is one of ours, as it was written, and tells of all in it."""
     written(out, MANIFEST, raw)
     found = read_manifest(out)
     verify(out)  # says what is wrong, and raises nothing
@@ -145,7 +145,7 @@ def manifest_read(out: Path, whole: Manifest, raw: bytes) -> str:
         if found is None:
             return "not ours"
         assert "a.txt" not in found.files
-        assert "holds what Suture did not write: a.txt;" in str(error)
+        assert "holds what Suture did not write: a.txt;" in str(error)  # noqa: PT017
         return "ours, and more is there"
     assert found is not None
     told = json.loads(raw)
