@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from checkpoints.listing import listing
 from suture.checkpoints import (
     Manifest,
     TensorSpec,
@@ -25,10 +26,6 @@ from suture.checkpoints import (
 )
 from suture.checkpoints.writing import write_text
 from suture.errors import OutputError
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def write_folder(out: Path, name: str = "old", **options: bool) -> None:

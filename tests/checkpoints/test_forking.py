@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.listing import listing
 from suture.checkpoints import Manifest, scratch, scratch_folder, staged_file, staged_folder, writing_to
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.fault(27)

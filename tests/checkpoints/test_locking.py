@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.listing import listing
 from suture.checkpoints import Manifest, locking, scratch, scratch_folder, staged_file, staged_folder, writing_to
 from suture.errors import OutputBusy, OutputError, OutputExists, SutureWarning
 
@@ -71,10 +72,6 @@ def holding() -> Iterator[Callable[[Path, str], tuple["subprocess.Popen[str]", P
 
 
 Holding = Callable[[Path, str], tuple["subprocess.Popen[str]", Path]]
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def write(out: Path, name: str = "name", *, replace: bool = False, wait: bool = False) -> None:

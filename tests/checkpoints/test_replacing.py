@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.listing import listing
 from suture.checkpoints import Manifest, check_output, replacing, staged_file, staged_folder
 from suture.checkpoints.leftovers import hidden
 from suture.errors import OutputError, OutputExists
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture

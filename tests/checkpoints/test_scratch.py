@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.listing import listing
 from suture.checkpoints import scratch, scratch_folder
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_scratch_folder_that_was_swept_before_it_was_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.listing import listing
 from suture.checkpoints import (
     staged_file,
 )
 from suture.errors import OutputError, OutputExists
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.listing import listing
 from suture.checkpoints import (
     Manifest,
     check_output,
@@ -17,10 +18,6 @@ from suture.checkpoints import (
     staging,
 )
 from suture.errors import OutputError, OutputExists
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_folder_appears_with_a_manifest_of_its_files(tmp_path: Path) -> None:

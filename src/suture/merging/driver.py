@@ -8,8 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suture.checkpoints import AlignedExpert, Checkpoint, Manifest, Weights, scratch_folder, staged_folder, write_like, writing_to
-from suture.checkpoints.staging import clear_away
+from suture.checkpoints import (
+    AlignedExpert,
+    Checkpoint,
+    Manifest,
+    Weights,
+    clear_away,
+    scratch_folder,
+    staged_folder,
+    write_like,
+    writing_to,
+)
 from suture.errors import NonFiniteTensor, UsageError
 from suture.merging.batch_norm import BatchNorm, check_variances, merged_statistics, method_for, recalibrates
 from suture.merging.calibration import Calibration

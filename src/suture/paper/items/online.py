@@ -21,7 +21,7 @@ from suture.paper.published import published_rows
 from suture.paper.steps import encoded
 from suture.paper.study import MODES, WHOLE, Study
 from suture.report.exhibits import AnyExhibit, Table
-from suture.surgery import Prequential, Schedule, Surgery, prequential_closed_form, prequential_surgery
+from suture.surgery import Prequential, Schedule, prequential_closed_form, prequential_surgery
 from suture.surgery.pairs import Pair
 from suture.surgery.prequential import Marks
 from suture.types import Progress
@@ -60,12 +60,18 @@ class Pass(Measure):
         (seed,), label, weights = self.recipe.seeds, self.recipe.merges[0].label, self.merged.open(bench.store)
         pairs = pipeline.calibration_pairs(bench.setting, self.recipe, label, weights, bench.representations, seed)
         sizes = {task: len(own) for task, (own, _) in pairs.items()}
-        shares = [CalibrationRecipe(samples=f"{share:g}%") for share in SWEEP.places_of(self.study)]
-        marks = [{task: share.size(size) for task, size in sizes.items()} for share in shares]
+        asked = [CalibrationRecipe(samples=f"{share:g}%") for share in SWEEP.places_of(self.study)]
+        marks = [{task: share.size(size) for task, size in sizes.items()} for share in asked]
         with bench.stage(self.title, max(sizes.values()) if self.form == SURGERY else sum(sizes.values())) as progress:
             learnt = self._learnt(pairs, seed, marks, progress)
-        found = [self._judged(bench, own, learnt.corrected, mark) for own, mark in zip(learnt.marked, marks, strict=True)]
-        return {"shares": [{"samples": mark, "tasks": tasks} for mark, tasks in zip(marks, found, strict=True)]}
+        test, expert = bench.representations.shared(label, weights, "test"), bench.representations.individual("test")
+        shares = []
+        for surgery, mark in zip(learnt.marked, marks, strict=True):
+            tasks = per_task(bench, {task: surgery(task, z) for task, z in test.items()}, expert, surgery)
+            for task, before in self._prequential(bench, learnt.corrected, mark).items():
+                tasks[task]["prequential"] = before
+            shares.append({"samples": mark, "tasks": tasks})
+        return {"shares": shares}
 
     def _learnt(self, pairs: Mapping[str, Pair], seed: int, marks: Marks, progress: Progress) -> Prequential:
         if self.form == SURGERY:
@@ -74,18 +80,14 @@ class Pass(Measure):
         told = solving(RANK, getattr(procedure, "shrinkage", None))
         return prequential_closed_form(pairs, told, progress=progress, marks=marks)
 
-    def _judged(
-        self, bench: Bench, surgery: Surgery, corrected: Mapping[str, Tensor], mark: Mapping[str, int]
-    ) -> dict[str, dict[str, Any]]:
-        """Return what is found on the test split; where the stream has labels, on it too, each sample before it was learnt from."""
-        (seed,), label, weights = self.recipe.seeds, self.recipe.merges[0].label, self.merged.open(bench.store)
-        test, expert = bench.representations.shared(label, weights, "test"), bench.representations.individual("test")
-        found = per_task(bench, {task: surgery(task, z) for task, z in test.items()}, expert, surgery)
+    def _prequential(self, bench: Bench, corrected: Mapping[str, Tensor], mark: Mapping[str, int]) -> dict[str, float]:
+        """Return the accuracy on the samples until a mark, each before it was learnt from, of the tasks whose stream has labels."""
+        (seed,), found = self.recipe.seeds, {}
         for task in bench.setting.tasks:
             split, z = task.split(SPLIT_OF[self.recipe.calibration.mode]), corrected[task.name][: mark[task.name]]
             if split.labels is not None:
                 rows = pipeline.drawn_rows(len(split), len(z), seed, task.name)
-                found[task.name]["prequential"] = accuracy(bench.setting.heads[task.name](z), split.labels[rows])
+                found[task.name] = accuracy(bench.setting.heads[task.name](z), split.labels[rows])
         return found
 
 
