@@ -118,12 +118,13 @@ def evaluate(
     strict: Strict = False,
 ) -> None:
     """Show accuracy and bias of base, experts and merged model, with surgery where a file is given."""
-    from suture.experiment import measure_only, read_recipe
+    from suture.experiment import measure_only, read_recipe, told_of_answers
     from suture.report.tables import comparison_tables
 
     chosen = read_recipe(recipe, strict=strict)
     results = measure_only(chosen, merged, surgery, baselines_too=True, strict=strict, stage=console.progress_stage)
     console.show_tables(comparison_tables(results))
+    console.show_notes(told_of_answers(chosen))
 
 
 def _run_and_show(recipe: "Recipe", out: Path, *, replace: bool) -> None:

@@ -83,7 +83,8 @@ def show_tables(tables: list["Table"]) -> None:
 
 def show_notes(notes: list[str]) -> None:
     """Print what a reader must know to read the tables."""
-    out.print()
+    if notes:
+        out.print()
     for note in notes:
         out.print(f"• {escape(printable(note))}")
 

@@ -1,5 +1,6 @@
 """Floor 6: recipes, and the experiments that they describe."""
 
+from suture.experiment.answers import told_of_answers
 from suture.experiment.citing import bibliography
 from suture.experiment.recipe import Recipe, read_recipe, template_file, within_budget
 from suture.experiment.runner import Outcome, run
@@ -32,5 +33,6 @@ __all__ = [
     "remove_task",
     "run",
     "template_file",
+    "told_of_answers",
     "within_budget",
 ]

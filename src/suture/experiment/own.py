@@ -62,7 +62,7 @@ def read_task(entry: TaskRecipe, head: Head | None, held_out: bool) -> Task:
     splits: dict[str, Split] = {}
     if entry.head.support is not None:
         splits[SUPPORT], named = _labelled(entry, entry.head.support, named)
-    splits["test"], classes = _labelled(entry, entry.test, named)
+    splits["test"], classes = _labelled(entry, entry.test, named) if entry.labelled else _read(entry, entry.test, named, None)
     if entry.calibration is not None:
         splits["calibration"], _ = _read(entry, entry.calibration, classes, None)
     if entry.train is not None:
@@ -85,7 +85,8 @@ def _read(entry: TaskRecipe, source: Path | DataSetRecipe, classes: list[str] | 
 def _labelled(entry: TaskRecipe, source: Path | DataSetRecipe, classes: list[str] | None) -> tuple[Split, list[str]]:
     split, names = _read(entry, source, classes, entry.label)
     if split.labels is None:
-        raise DataError(f"task {entry.name!r}: {source} has no column {entry.label!r}, and its labels are needed")
+        hint = "; if there are none, say `labelled: false`" if source == entry.test else ""
+        raise DataError(f"task {entry.name!r}: {source} has no column {entry.label!r}, and its labels are needed{hint}")
     return split, names
 
 

@@ -131,6 +131,11 @@ class Recipe(Strict):
             raise ValueError(f"joint training needs a labelled 'train' file; missing for: {', '.join(bare)}")
         return self
 
+    @property
+    def unlabelled(self) -> list[str]:
+        """The tasks that are taken whose test samples have no labels."""
+        return [task.name for task in self.tasks if not task.labelled and (self.only is None or task.name in self.only)]
+
     @model_serializer(mode="wrap")
     def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Leave out what a suite brings: what is written is a recipe again."""

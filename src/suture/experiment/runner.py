@@ -11,6 +11,7 @@ from suture.checkpoints import Manifest, check_output, staged_folder
 from suture.checkpoints.writing import write_text
 from suture.evaluation import INDIVIDUAL, JOINT, PRETRAINED, Model, Record, Results
 from suture.experiment import pipeline
+from suture.experiment.answers import answered, told_of_answers
 from suture.experiment.pipeline import Encoded, Representations
 from suture.experiment.procedure import ProcedureRecipe
 from suture.experiment.provenance import inputs_of, libraries, paths_of, settings_of
@@ -48,6 +49,7 @@ def run(recipe: Recipe, out: str | Path, *, replace: bool = False, stage: Stage 
         inputs=inputs_of(setting, recipe),
     )
     with staged_folder(out, manifest, replace=replace, inputs=paths_of(recipe)) as folder:
+        setting = answered(setting, stage)
         representations = Representations(setting, stage)
         records = baselines(setting, representations)
         if recipe.joint is not None:
@@ -95,6 +97,7 @@ def describe(setting: Setting, recipe: Recipe, results: Results) -> list[str]:
         f"Surgery: {'; or '.join(procedure.told() for procedure in recipe.surgery)}; calibration {recipe.calibration.label}, "
         f"{samples} unlabelled samples a task; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''} "
         "of calibration subset and start.",
+        *told_of_answers(recipe),
     ]
     settings = {method.label: method.settings for method in recipe.merges}
     for operated in [operated for merge in results.merges for operated in results.operated(merge)]:

@@ -11,6 +11,7 @@ from suture.checkpoints import Checkpoint, check_output, scratch_folder
 from suture.errors import DataError, InvalidRecipe, UnknownName, reading
 from suture.evaluation import accuracy
 from suture.experiment import pipeline
+from suture.experiment.answers import answered, told_of_answers
 from suture.experiment.pipeline import SPLIT_OF, Fitted, Representations
 from suture.experiment.provenance import paths_of
 from suture.experiment.recipe import Recipe, anchored, recorded_recipe
@@ -51,6 +52,7 @@ def build(recipe: Recipe, out: Path, *, route: bool = True, replace: bool = Fals
     with stage("Preparing experts", len(recipe.tasks)) as progress:
         setting = prepare(recipe, progress)
     pipeline.calibration_sizes(setting, recipe)
+    setting = answered(setting, stage)
     method, (seed, *_) = pipeline.seeded(recipe.merges[0], recipe.seeds)[0]
     with scratch_folder() as temporary:
         merged = pipeline.merge(setting, recipe, method, seed, temporary / "merged", stage)
@@ -106,7 +108,7 @@ def _with_facts(
         family=setting.family if recipe.suite else "experts of one base",
         merge=str(recipe.merges[0]),
         surgery=f"{origin.kind}, rank {origin.rank or operation.rank}",
-        calibration=f"Surgery{' and router' if model.router else ''} fitted on: {samples}.",
+        calibration=" ".join([f"Surgery{' and router' if model.router else ''} fitted on: {samples}.", *told_of_answers(recipe)]),
         tasks=tasks,
         licences=_licences(recipe),
         recipe=recipe.model_dump(mode="json"),
@@ -174,7 +176,7 @@ def add_task(
     check_output(out, replace=replace, inputs=[*paths_of(grown), old])
     before = from_pretrained(old, network)
     weights, operation, origin = _parts(before)
-    setting = prepare(grown, merged=weights)
+    setting = answered(prepare(grown, merged=weights), stage)
     (entry,) = (each for each in setting.tasks if each.name not in before.tasks)
     own = dataclasses.replace(setting, tasks=[entry], experts={entry.name: setting.experts[entry.name]})
     fitted = _fitted(own, grown, weights, Representations(own, stage), stage)

@@ -12,6 +12,7 @@ from suture.checkpoints import Checkpoint, check_output, open_checkpoint, scratc
 from suture.errors import CheckpointError, DataError, OutputExists, UnknownName
 from suture.evaluation import Model, Results
 from suture.experiment import pipeline
+from suture.experiment.answers import answered
 from suture.experiment.pipeline import Fitted, Representations
 from suture.experiment.provenance import paths_of
 from suture.experiment.recipe import Recipe, read_recipe
@@ -82,6 +83,7 @@ def measure_only(
     setting = prepare(recipe, merged=weights)
     if fitted is not None and (lost := [task.name for task in setting.tasks if task.name not in fitted.operation.tasks]):
         raise DataError(f"{surgery} has no surgery for: {', '.join(lost)}; it has {', '.join(fitted.operation.tasks)}")
+    setting = answered(setting, stage)
     representations = Representations(setting, stage)
     with _merged(setting, recipe, weights, stage) as (model, seed, merged_weights):
         if fitted is not None:

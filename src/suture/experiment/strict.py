@@ -33,7 +33,7 @@ Share = Annotated[float, PlainValidator(_share)]
 Amount = Annotated[int | float, PlainValidator(_amount)]
 """A whole number of samples, or a share of all."""
 
-SWITCHES = {"allot", "saved", "shift"}
+SWITCHES = {"allot", "labelled", "saved", "shift"}
 """The keys that are true or false."""
 
 

@@ -105,6 +105,8 @@ class TaskRecipe(Strict):
     image: str | None = None
     """The column of the images, where the network takes images and the files are no folders of them."""
     label: str = "label"
+    labelled: bool = True
+    """Whether the test samples have labels; without them, agreement with the expert is measured in the place of accuracy."""
 
     @field_validator("name")
     @classmethod

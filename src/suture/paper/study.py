@@ -11,7 +11,8 @@ from typing import Any
 
 from suture.backbones import Head
 from suture.errors import InvalidRecipe, SutureError
-from suture.experiment import Recipe
+from suture.experiment import Recipe, told_of_answers
+from suture.experiment.answers import answered
 from suture.experiment.calibration import CalibrationRecipe, Mode
 from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
@@ -121,6 +122,7 @@ class Study:
             "themselves, without labels, as the papers do it.",
             self._seeds_told,
             f"What learns by gradient through the backbone runs its forward passes in {self.precision} (autocast).",
+            *told_of_answers(self.recipe({"method": "weight_averaging"})),
         ]
         if self.settings:
             told = (f"{name} {', '.join(f'{key} {value}' for key, value in own.items())}" for name, own in self.settings.items())
@@ -210,7 +212,8 @@ def _content(recipe: Recipe) -> str:
 
 @lru_cache(maxsize=16)
 def _opened(content: str) -> Representations:
-    return Representations(prepare(Recipe.model_validate({**json.loads(content), "merges": ["weight_averaging"]})), silent)
+    setting = prepare(Recipe.model_validate({**json.loads(content), "merges": ["weight_averaging"]}))
+    return Representations(answered(setting), silent)
 
 
 MEASURES = 1

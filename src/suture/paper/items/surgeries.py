@@ -43,10 +43,10 @@ SURGERIES = (
     Rival("SurgeryV2", {"procedure": V2}, sizes=(16,), seeded=False),
     Rival("deep closed form", {"procedure": DEEP}, sizes=(16,)),
     Rival("deep closed form", {"procedure": DEEP}, sizes=(4, 64, BUDGET), seeded=False),
-    Rival("deep closed form, refined", {"procedure": DEEP, "refine": 300, "name": "deep, refined"}, sizes=(16, BUDGET), seeded=False),
+    Rival("deep closed form, refined", {"procedure": DEEP, "refine": 300, "name": "deep, refined"}, sizes=(16,), seeded=False),
     Rival("low-rank residual", {"procedure": "low_rank_residual"}, seeded=False),
     Rival("calibrated residual", {"procedure": "calibrated_residual"}, seeded=False),
-    Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,)),
+    Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,), seeded=False),
 )
 AFTER = (
     Rival("surgery", {"procedure": SURGERY}, sizes=(16,)),
@@ -59,8 +59,8 @@ CALIBRATED = (
 )
 FEW = (
     Rival("closed form", {"procedure": CLOSED}, sizes=(16,)),
-    Rival("deep closed form", {"procedure": DEEP}, sizes=(16,), seeded=False),
-    Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,), seeded=False),
+    Rival("deep closed form", {"procedure": DEEP}, sizes=(16,)),
+    Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,)),
 )
 SAMPLES: tuple[int | str, ...] = (8, 32, WHOLE)
 QUICK_SIZES, QUICK_SAMPLES = (16, BUDGET), (8, WHOLE)
