@@ -5,8 +5,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LISTED = 8
 """How many files are named in a line."""
+MINUTE = 60.0
+"""In seconds."""
 
 
 class Output(Console):
@@ -45,7 +48,7 @@ err = Console(stderr=True, highlight=False)
 
 @contextmanager
 def progress_stage(name: str, units: int) -> Iterator[Advance]:
-    """Show one piece of long work as a bar that stays, with its time, when it is done."""
+    """Show one piece of long work as a bar that stays, with its time, when it is done; in a log, as it is every minute until then."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(14),
@@ -58,16 +61,22 @@ def progress_stage(name: str, units: int) -> Iterator[Advance]:
         bars.update(bar.task, total=units or 1, completed=units or 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bar:
     """A bar on the terminal, as a progress that can be renamed."""
 
     bars: Progress
     task: TaskID
+    shown: float = field(default_factory=monotonic)
+    """When it was printed last, where it is not drawn."""
 
     def __call__(self, count: int) -> None:
         """Show that so many units more are done."""
         self.bars.advance(self.task, count)
+        console = self.bars.console
+        if not console.is_terminal and monotonic() - self.shown >= MINUTE:
+            self.shown = monotonic()
+            console.print(self.bars.make_tasks_table(self.bars.tasks))
 
     def rename(self, name: str) -> None:
         """Show another name from now on."""
