@@ -60,8 +60,15 @@ CALIBRATED = (
 FEW = (
     Rival("closed form", {"procedure": CLOSED}, sizes=(16,)),
     Rival("deep closed form", {"procedure": DEEP}, sizes=(16,)),
-    Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,)),
 )
+FULL = Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,))
+"""What comes closest to the experts."""
+FULL_ELSEWHERE = Rival(
+    "deep closed form, refined",
+    {"procedure": DEEP, "refine": 200, "refine_learning_rate": 1e-3, "name": "deep, refined"},
+    sizes=(BUDGET,),
+)
+"""The same where blocks have no linear layers."""
 SAMPLES: tuple[int | str, ...] = (8, 32, WHOLE)
 QUICK_SIZES, QUICK_SAMPLES = (16, BUDGET), (8, WHOLE)
 
@@ -114,7 +121,7 @@ def _starved(study: Study) -> list[Line]:
     return [
         Line(merge, f"{rival.name}, {_size(size)}", str(told), rival.at(study, merge, size, samples=count))
         for merge in _merges(study)
-        for rival, size in _possible(study, FEW, merge)
+        for rival, size in _possible(study, (*FEW, FULL if study.linear else FULL_ELSEWHERE), merge)
         for count, told in counts.items()
     ]
 
