@@ -14,16 +14,16 @@ def answered(setting: Setting, stage: Stage = silent) -> Setting:
 
     What is measured there as accuracy is the share of samples to which a model gives the expert's class; the expert's own is 1.
     """
-    missing = {task.name: task for task in setting.tasks if task.split("test").labels is None}
+    missing = [task for task in setting.tasks if task.split("test").labels is None]
     if not missing:
         return setting
     found: dict[str, Task] = {}
-    with stage("Asking the experts, for want of labels", sum(len(task.split("test")) for task in missing.values())) as progress:
-        for name, task in missing.items():
+    with stage("Asking the experts, for want of labels", sum(len(task.split("test")) for task in missing)) as progress:
+        for task in missing:
             inputs = task.split("test").inputs
-            z = encode_cached(setting.backbone(setting.experts[name]), inputs, progress)
-            answers = setting.heads[name](z).argmax(dim=1)
-            found[name] = replace(task, splits={**task.splits, "test": Split(inputs, answers)})
+            z = encode_cached(setting.backbone(setting.experts[task.name]), inputs, progress)
+            answers = setting.heads[task.name](z).argmax(dim=1)
+            found[task.name] = replace(task, splits={**task.splits, "test": Split(inputs, answers)})
     return replace(setting, tasks=[found.get(task.name, task) for task in setting.tasks])
 
 

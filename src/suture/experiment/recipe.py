@@ -134,7 +134,11 @@ class Recipe(Strict):
     @property
     def unlabelled(self) -> list[str]:
         """The tasks that are taken whose test samples have no labels."""
-        return [task.name for task in self.tasks if not task.labelled and (self.only is None or task.name in self.only)]
+        return [task.name for task in self.tasks if not task.labelled and self.takes(task.name)]
+
+    def takes(self, task: str) -> bool:
+        """Say whether a task is not left out by ``only``."""
+        return self.only is None or task in self.only
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

@@ -58,9 +58,9 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     for name in recipe.only or []:
         if name not in suite.experts:
             raise UnknownName("task", name, suite.experts)
-    experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items() if _taken(task, recipe)}
+    experts = {task: open_checkpoint(folder) for task, folder in suite.experts.items() if recipe.takes(task)}
     check_experts(base, [*experts.values(), *also])
-    taken = [task for task in suite.tasks if _taken(task.name, recipe)]
+    taken = [task for task in suite.tasks if recipe.takes(task.name)]
     tasks = [_shortened(task, recipe) for task in sourced(taken, recipe.calibration)]
     network = BackboneRecipe.model_validate({"pooling": suite.pooling, "max_length": suite.max_length, "network": suite.network})
     backbone = network.open(base.path, base)
@@ -69,13 +69,9 @@ def _from_suite(recipe: Recipe, suite: Suite, also: Sequence[Weights]) -> Settin
     return Setting(name, suite.family, base, base.path, experts, tasks, heads, network)
 
 
-def _taken(task: str, recipe: Recipe) -> bool:
-    return recipe.only is None or task in recipe.only
-
-
 def _from_files(recipe: Recipe, also: Sequence[Weights], any_dtype: bool) -> Setting:
     assert recipe.base is not None  # noqa: S101  the recipe was checked
-    base, entries = open_checkpoint(recipe.base), [entry for entry in recipe.tasks if _taken(entry.name, recipe)]
+    base, entries = open_checkpoint(recipe.base), [entry for entry in recipe.tasks if recipe.takes(entry.name)]
     experts = {entry.name: open_aligned(base, entry.expert, recipe.backbone.network) for entry in entries}
     check_experts(base, [*experts.values(), *also], any_dtype=any_dtype)
     folder = base.folder

@@ -260,7 +260,7 @@ def _with(recipe: Recipe, task: str) -> Recipe:
     given = read_yaml(file, told)
     with reading(file, told, InvalidRecipe, InvalidRecipe):
         entry: TaskRecipe = anchored(TaskRecipe.model_validate(given), file.parent)
-    had = [each for each in content["tasks"] if recipe.only is None or each["name"] in recipe.only]
+    had = [each for each in content["tasks"] if recipe.takes(each["name"])]
     if entry.name in [each["name"] for each in had]:
         raise DataError(f"the model has the task {entry.name!r} already")
     return _checked({**content, "tasks": [*had, entry.model_dump(mode="json")], "only": None})
