@@ -80,7 +80,8 @@ def sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surgeries, "SIZES", (4,))
     monkeypatch.setattr(surgeries, "FEW", tuple(replace(each, sizes=(4,)) for each in surgeries.FEW))
     monkeypatch.setattr(surgeries, "SAMPLES", (4,))
-    monkeypatch.setattr(surgeries, "CALIBRATED", surgeries.CALIBRATED[1:2])
+    for module in (surgeries, layers):
+        monkeypatch.setattr(module, "CALIBRATED", surgeries.CALIBRATED[1:2])
     monkeypatch.setattr(surgeries, "AFTER", tuple(replace(each, sizes=(4,)) for each in surgeries.AFTER))
     for module in (data, matched, surgeries, wild, ablations):
         monkeypatch.setattr(module, "THREE", TWO[:1])
@@ -120,6 +121,22 @@ def test_all_of_it_encodes_everything_once_and_is_resumed(study: Study, encoded:
         assert (tmp_path / "out" / name / f"{name}.tex").is_file()
     assert json.loads((tmp_path / "out" / "report.json").read_text())["title"].startswith("tiny")
     assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
+
+
+def test_layers_show_residuals_where_a_budget_buys_them(study: Study) -> None:
+    def shown(own: Study) -> set[str]:
+        return {each.recipe.surgery[0].procedure for each in ITEMS["layers"].measures(own) if isinstance(each, layers.Drift)}
+
+    rich = replace(study, widths=10, parameters=31_000)
+    assert (study.linear, study.affords("1%"), rich.affords("1%"), replace(rich, parameters=30_999).affords("1%")) == (
+        True,
+        False,
+        True,
+        False,
+    )
+    bought = {"low_rank_residual", "calibrated_residual", "residual_surgery"}
+    assert shown(rich) - shown(study) == bought
+    assert not shown(replace(rich, linear=False)) & bought
 
 
 def test_its_figures_are_those_of_a_run(study: Study, recipe_file: Path, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ FOUR = (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, TIES, ADA_MERGING)
 """Those of the papers' figures."""
 THREE = (AVERAGE_OF_WEIGHTS, TASK_ARITHMETIC, TIES)
 """Those that learn nothing."""
+CALIBRATED = (
+    *(Merge(f"FeatCal from {merge.name}", {"method": "feat_cal", "start": merge.method["method"], "blend": 0.7}) for merge in THREE),
+    Merge("RegMean++", {"method": "regmean_pp"}),
+)
+"""Those that calibrate themselves block by block: rivals of deep surgery."""
 
 
 def deep(study: Study, merge: Merge) -> bool:

@@ -106,6 +106,13 @@ class Study:
             learnt |= {"samples": self.samples, "pool": self.pool}
         return recipe.model_copy(update={"calibration": CalibrationRecipe.model_validate(learnt), "surgery": recipe.surgery[:1]})
 
+    def affords(self, budget: str) -> bool:
+        """Say whether a share of a backbone's parameters, such as ``"1%"``, buys surgery in its blocks a rank.
+
+        A small network's does not: a residual of rank 1 takes 31 widths of a block, a correction behind it 3.
+        """
+        return self.widths * (31 if self.linear else 3) <= float(budget.rstrip("%")) / 100 * self.parameters
+
     @property
     def places(self) -> list[Path]:
         """Every file and folder that the study's recipe names."""
@@ -135,7 +142,10 @@ class Study:
     def _seeds_told(self) -> str:
         if len(self.seeds) == 1:
             return "One seed of calibration subset and start."
-        learnt = "merges that learn, and joint training, are made once, with the first seed; surgery behind blocks is fitted with it alone"
+        learnt = (
+            "merges that learn, and joint training, are made once, with the first seed; surgery behind blocks is fitted with it alone, "
+            "unless a table has a column of seeds"
+        )
         return f"Mean ± standard deviation over {len(self.seeds)} seeds of the surgery's calibration subset and start; {learnt}."
 
 

@@ -10,8 +10,8 @@ from suture.experiment import Recipe
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_of, single
 from suture.paper.measures import Bench, Measure
-from suture.paper.merges import FOUR, Merge, deep
-from suture.paper.study import Study
+from suture.paper.merges import CALIBRATED, FOUR, THREE, Merge, deep
+from suture.paper.study import DEEPER, Study
 from suture.report.colours import WITHOUT
 from suture.report.exhibits import AnyExhibit, Bars, Table
 from suture.representation import encode, representation_bias
@@ -26,6 +26,13 @@ PROCEDURES: Mapping[str, Mapping[str, Any]] = {
     "SurgeryV2": {"procedure": V2, "rank": 16},
     "deep closed form": {"procedure": DEEP, "rank": 16},
 }
+BUDGET = "1%"
+RESIDUALS: Mapping[str, Mapping[str, Any]] = {
+    f"low-rank residual, {BUDGET}": {"procedure": "low_rank_residual", "budget": BUDGET},
+    f"calibrated residual, {BUDGET}": {"procedure": "calibrated_residual", "budget": BUDGET},
+    f"residual surgery, {BUDGET}": {"procedure": "residual_surgery", "budget": BUDGET},
+}
+"""What changes the weights of a block, for merges that learn nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Drift(Measure):
 
 
 class Layers(Item):
-    """Bias by layer, before and after, of the papers' four merges."""
+    """Bias by layer, before and after, of the papers' four merges and of those that calibrate themselves."""
 
     name = "layers"
     title = "Representation bias behind every block (SurgeryV2)"
@@ -95,14 +102,22 @@ class Layers(Item):
                 series.append(single(label, values))
                 rows.append([merge.name, label, *(f"{value:.4f}" for value in values)])
                 groups = [*(f"block {number}" for number in range(1, len(values))), "z"]
-            name = f"layers-{place}-{merge.method['method']}"
-            title = f"Bias behind every block: {merge.name}"
-            bars.append(Bars(name=name, title=title, y="mean |Δ| to the expert", groups=groups, series=series, notes=notes))
+            if merge in FOUR:
+                name, title = f"layers-{place}-{merge.method['method']}", f"Bias behind every block: {merge.name}"
+                bars.append(Bars(name=name, title=title, y="mean |Δ| to the expert", groups=groups, series=series, notes=notes))
         return [Table(name="layers", title=self.title, header=["merge", "surgery", *groups], rows=rows, notes=notes), *bars]
 
 
 def _merges(study: Study) -> list[Merge]:
-    return [merge for merge in FOUR if deep(study, merge)]
+    return [merge for merge in (*FOUR, *CALIBRATED) if deep(study, merge) or (merge in CALIBRATED and study.depth and not study.quick)]
+
+
+def _procedures(study: Study, merge: Merge) -> Mapping[str, Mapping[str, Any]]:
+    """Return those that are measured on a merge: behind the blocks of one that corrected them itself there is nothing to add."""
+    if merge in CALIBRATED:
+        return {name: procedure for name, procedure in PROCEDURES.items() if procedure["procedure"] not in DEEPER}
+    rich = merge in THREE and study.linear and study.affords(BUDGET) and not study.quick
+    return {**PROCEDURES, **(RESIDUALS if rich else {})}
 
 
 def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:
@@ -111,5 +126,5 @@ def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:
 
     return [
         (WITHOUT, Drift(study, recipe(), operated=False)),
-        *((label, Drift(study, recipe(procedure))) for label, procedure in PROCEDURES.items()),
+        *((label, Drift(study, recipe(procedure))) for label, procedure in _procedures(study, merge).items()),
     ]

@@ -9,7 +9,7 @@ from suture.evaluation.records import share_of_gap
 from suture.paper.found import Found
 from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, operated, plain
 from suture.paper.measures import Measure
-from suture.paper.merges import TASK_ARITHMETIC, THREE, Merge, possible
+from suture.paper.merges import CALIBRATED, TASK_ARITHMETIC, THREE, Merge, possible
 from suture.paper.study import WHOLE, Study
 from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Table
@@ -53,10 +53,6 @@ AFTER = (
     Rival("closed form", {"procedure": CLOSED}, sizes=(16,)),
 )
 """What is fitted after the merges that calibrate themselves."""
-CALIBRATED = (
-    *(Merge(f"FeatCal from {merge.name}", {"method": "feat_cal", "start": merge.method["method"], "blend": 0.7}) for merge in THREE),
-    Merge("RegMean++", {"method": "regmean_pp"}),
-)
 FEW = (
     Rival("closed form", {"procedure": CLOSED}, sizes=(16,)),
     Rival("deep closed form", {"procedure": DEEP}, sizes=(16,)),
@@ -127,10 +123,9 @@ def _starved(study: Study) -> list[Line]:
 
 
 def _sizes(study: Study) -> Sequence[int | str]:
-    """Return the sizes that are looked at; a small network's budget buys no rank, as a residual of rank 1 takes 31 widths of a block."""
+    """Return the sizes that are looked at."""
     wanted = QUICK_SIZES if study.quick else SIZES
-    rich = study.widths * (31 if study.linear else 3) <= float(BUDGET.rstrip("%")) / 100 * study.parameters
-    return [size for size in wanted if rich or isinstance(size, int)]
+    return [size for size in wanted if isinstance(size, int) or study.affords(size)]
 
 
 def _size(size: int | str) -> str:
