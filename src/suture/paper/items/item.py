@@ -15,6 +15,8 @@ from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Lines, Series, Table
 
 SURGERY, CLOSED, DEEP, V2 = "surgery", "closed_form", "deep_closed_form", "surgery_v2"
+BUDGET = "1%"
+"""The share of the backbone's parameters that a task may cost, where sizes are matched."""
 
 
 class Item(ABC):

@@ -8,7 +8,7 @@ from typing import Any
 from suture.engine import Step
 from suture.experiment import Recipe
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, procedure_of, single
+from suture.paper.items.item import BUDGET, CLOSED, DEEP, SURGERY, V2, Item, procedure_of, single
 from suture.paper.measures import Bench, Measure
 from suture.paper.merges import CALIBRATED, FOUR, THREE, Merge, deep
 from suture.paper.study import DEEPER, Study
@@ -26,7 +26,6 @@ PROCEDURES: Mapping[str, Mapping[str, Any]] = {
     "SurgeryV2": {"procedure": V2, "rank": 16},
     "deep closed form": {"procedure": DEEP, "rank": 16},
 }
-BUDGET = "1%"
 RESIDUALS: Mapping[str, Mapping[str, Any]] = {
     f"low-rank residual, {BUDGET}": {"procedure": "low_rank_residual", "budget": BUDGET},
     f"calibrated residual, {BUDGET}": {"procedure": "calibrated_residual", "budget": BUDGET},
@@ -109,7 +108,8 @@ class Layers(Item):
 
 
 def _merges(study: Study) -> list[Merge]:
-    return [merge for merge in (*FOUR, *CALIBRATED) if deep(study, merge) or (merge in CALIBRATED and study.depth and not study.quick)]
+    calibrated = CALIBRATED if study.depth and not study.quick else ()
+    return [*(merge for merge in FOUR if deep(study, merge)), *calibrated]
 
 
 def _procedures(study: Study, merge: Merge) -> Mapping[str, Mapping[str, Any]]:

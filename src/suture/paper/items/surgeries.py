@@ -7,14 +7,13 @@ from typing import Any
 
 from suture.evaluation.records import share_of_gap
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, baseline, operated, plain
+from suture.paper.items.item import BUDGET, CLOSED, DEEP, SURGERY, V2, Item, baseline, operated, plain
 from suture.paper.measures import Measure
 from suture.paper.merges import CALIBRATED, TASK_ARITHMETIC, THREE, Merge, possible
 from suture.paper.study import WHOLE, Study
 from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Table
 
-BUDGET = "1%"
 SIZES: tuple[int | str, ...] = (4, 16, 64, BUDGET)
 """Ranks, and the share of the backbone's parameters that a task may cost."""
 BEST = "residual_surgery"
