@@ -4,6 +4,7 @@ python scripts/draw_figures.py docs/results docs/images
 """
 
 import argparse
+import csv
 import re
 import shutil
 import tempfile
@@ -54,11 +55,14 @@ def series_of(label: str, cells: Sequence[str]) -> Series:
 
 
 def bias_by_block(results: Path) -> Lines:
-    """Return the bias behind every block: merged, and after deep surgery in closed form."""
-    rows = [row for row in rows_of(results / "nlp8-surgeries.md", "merge") if row[0] == "weight_averaging" and len(row) == 11]
-    named = {"": "weight averaging", "512": "+ deep closed form, 512 samples", "32": "+ deep closed form, 32 samples"}
-    chosen = [row for row in rows if row[1] in ("", "deep_closed_form") and row[3] in named]
-    series = [series_of(named[row[3]], row[4:10]) for row in chosen]
+    """Return the bias behind every block: merged, and after surgery behind the blocks and in them."""
+    with (results / "paper/nlp8/layers/layers.csv").open(encoding="utf-8", newline="") as table:
+        rows = {row[1]: row[2:8] for row in csv.reader(table) if row[0] == "Weight averaging"}
+    named = {
+        "without surgery": "weight averaging",
+        **{name: f"+ {name}" for name in ("SurgeryV2", "deep closed form", "residual surgery, 1%")},
+    }
+    series = [series_of(label, rows[name]) for name, label in named.items()]
     return Lines(name="bias", title="Bias", x="block", y="mean |Δ| of the mean token", places=[1, 2, 3, 4, 5, 6], series=series)
 
 
