@@ -55,6 +55,29 @@ def test_block_by_block_is_the_whole(tuples: bool) -> None:
     assert torch.equal(blocks.leave(passage), network(x))
 
 
+def test_the_first_and_the_last_of_a_batch_are_enough_to_check_and_are_checked_once() -> None:
+    network, met = Whole(), list[Tensor]()
+    blocks, x = blocks_of(network), torch.arange(15.0).reshape(5, 3)
+    network.first.register_forward_hook(lambda _module, args, _found: met.append(args[0]))
+    blocks.check(x)
+    assert met
+    assert all(torch.equal(each, x[[0, 4]]) for each in met)
+    met.clear()
+    blocks.check(x)
+    blocks.enter(x)
+    assert len(met) == 1
+    assert torch.equal(met[0], x)
+
+
+@pytest.mark.parametrize("x", [torch.ones(1, 3), torch.ones(2, 3)])
+def test_small_batches_are_checked_whole(x: Tensor) -> None:
+    network, met = Whole(), list[Tensor]()
+    network.first.register_forward_hook(lambda _module, args, _found: met.append(args[0]))
+    blocks_of(network).check(x)
+    assert met
+    assert all(torch.equal(each, x) for each in met)
+
+
 def test_what_is_changed_on_the_way_arrives() -> None:
     network, x = Whole(), torch.ones(1, 3)
     blocks = blocks_of(network)

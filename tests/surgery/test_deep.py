@@ -123,8 +123,8 @@ def test_every_input_passes_every_block_once(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(MixingBlock, "forward", counted)
     fit_deep_closed_form({"a": inputs}, network(0), lambda _: network(1), SETTINGS, progress=seen.append)
-    # Two networks of two blocks; and the first batch, of three, twice more, as it shows what blocks answer, and that no more is needed.
-    assert sum(passed) == 2 * 2 * (len(inputs) + 2 * 3)
+    # Two networks of two blocks; and two inputs twice more, as they show what blocks answer, and that no more is needed.
+    assert sum(passed) == 2 * 2 * (len(inputs) + 2 * 2)
     assert sum(seen) == 3 * len(inputs)
 
 

@@ -113,9 +113,9 @@ class Blocks:
     def enter(self, inputs: Any) -> Passage:
         """Return what enters the first block.
 
-        Raises :class:`UnsupportedFormat` when the network does not run its blocks one by one. Checked once, on the first inputs, with
-        something added behind every block: raises it too when running the blocks one by one gives another result then, as where they
-        hand on more than hidden states from one to the next.
+        Raises :class:`UnsupportedFormat` when the network does not run its blocks one by one. Checked once, on two of the first inputs,
+        with something added behind every block: raises it too when running the blocks one by one gives another result then, as where
+        they hand on more than hidden states from one to the next.
         """
         self.check(inputs)
         return self._recorded(inputs)
@@ -123,7 +123,7 @@ class Blocks:
     def check(self, inputs: Any) -> None:
         """Check, once, that the network is its blocks run one by one; raises :class:`UnsupportedFormat` as :meth:`enter` does."""
         if self.chain and not self._known.checked:
-            self._check(inputs)
+            self._check(_two_of(inputs))
 
     @contextmanager
     def corrected(self, corrections: Sequence[Callable[[Tensor], Tensor]]) -> Iterator[None]:
@@ -222,7 +222,7 @@ class Blocks:
 
     @torch.no_grad()
     def _check(self, inputs: Any) -> None:
-        """Compare what the network says of its first inputs with what comes out block by block, something being added behind each."""
+        """Compare what the network says of some inputs with what comes out block by block, something being added behind each."""
         whole = self._look(inputs, _pushed)
         scale = float(whole.nan_to_num(0, 0, 0).abs().max())
         # Over a single token attention is the same whatever it is given, so what is handed on is tried first.
@@ -270,6 +270,15 @@ def _form(inputs: Any) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of a batch's tensors."""
     parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
     return tuple(tuple(part.shape) for part in parts if isinstance(part, Tensor))
+
+
+def _two_of(inputs: Any) -> Any:
+    """Return the first and the last of a batch, in length the furthest apart; all of what has no such rows."""
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    if not all(isinstance(part, Tensor) and part.ndim for part in parts.values()) or len({len(part) for part in parts.values()}) != 1:
+        return inputs
+    two = {name: part[:: max(1, len(part) - 1)] for name, part in parts.items()}
+    return two if isinstance(inputs, Mapping) else two[""]
 
 
 def _pushed(hidden: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from suture.paper.study import Study
 from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Lines, Table
 
-RANKS = (1, 4, 16)
+RANKS, QUICK_RANKS = (1, 4, 16), (1, 16)
 """Of surgery after every block: their parameters are the budgets of all."""
 NAMES = {SURGERY: "surgery", CLOSED: "closed form", V2: "SurgeryV2", DEEP: "deep closed form"}
 
@@ -25,7 +25,7 @@ def _names(merge: Merge) -> dict[str, str]:
 
 def _ranks(study: Study) -> list[int]:
     """Return the ranks that fit into the backbone's own size."""
-    return [rank for rank in RANKS if _budget(study, rank) <= 1]
+    return [rank for rank in (QUICK_RANKS if study.quick else RANKS) if _budget(study, rank) <= 1]
 
 
 def _measures(study: Study, merge: Merge, procedure: str, rank: int) -> list[Measure]:
