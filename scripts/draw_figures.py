@@ -4,7 +4,6 @@ python scripts/draw_figures.py docs/results docs/images
 """
 
 import argparse
-import csv
 import re
 import shutil
 import tempfile
@@ -56,13 +55,13 @@ def series_of(label: str, cells: Sequence[str]) -> Series:
 
 def bias_by_block(results: Path) -> Lines:
     """Return the bias behind every block: merged, and after surgery behind the blocks and in them."""
-    with (results / "paper/nlp8/layers/layers.csv").open(encoding="utf-8", newline="") as table:
-        rows = {row[1]: row[2:8] for row in csv.reader(table) if row[0] == "Weight averaging"}
-    named = {
-        "without surgery": "weight averaging",
-        **{name: f"+ {name}" for name in ("SurgeryV2", "deep closed form", "residual surgery, 1%")},
-    }
-    series = [series_of(label, rows[name]) for name, label in named.items()]
+    rows = rows_of(results / "paper/nlp8/layers/layers.md", "merge")
+    cells = {surgery: row for merge, surgery, *row in rows if merge == "Weight averaging"}
+    shown = ("SurgeryV2", "deep closed form", "residual surgery, 1%")
+    series = [
+        series_of("weight averaging", cells["without surgery"][:6]),
+        *(series_of(f"+ {surgery}", cells[surgery][:6]) for surgery in shown),
+    ]
     return Lines(name="bias", title="Bias", x="block", y="mean |Δ| of the mean token", places=[1, 2, 3, 4, 5, 6], series=series)
 
 

@@ -273,7 +273,7 @@ def _form(inputs: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def _two_of(inputs: Any) -> Any:
-    """Return the first and the last of a batch, in length the furthest apart; all of what has no such rows."""
+    """Return the first and the last of a batch, in length the furthest apart where it is sorted; all of what has no such rows."""
     parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
     if not all(isinstance(part, Tensor) and part.ndim for part in parts.values()) or len({len(part) for part in parts.values()}) != 1:
         return inputs
