@@ -106,6 +106,8 @@ def test_all_of_it_encodes_everything_once_and_is_resumed(study: Study, encoded:
     names = {exhibit.name for exhibit in written.report.exhibits}
     assert {
         "methods",
+        "methods-dots-held-out",
+        "methods-dots-transductive",
         "data",
         "rank",
         "cost",

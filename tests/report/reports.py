@@ -1,6 +1,6 @@
 """A small report with everything in it, and text that would like to be markup."""
 
-from suture.report.exhibits import Bars, Cloud, Lines, Plane, Report, Series, Table
+from suture.report.exhibits import AnyExhibit, Bars, Cloud, Dots, Lines, Plane, Report, Series, Table
 
 HOSTILE = "</script ><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
 TASKS = ["spam", "$cash & co", HOSTILE]
@@ -20,6 +20,15 @@ def bars() -> Bars:
         for place, label in enumerate(["pretrained", HOSTILE, "ties_2"])
     ]
     return Bars(name="bias", title="Bias", section="Drift", y="mean |ΔZ|, $", groups=TASKS, series=series)
+
+
+def dots() -> Dots:
+    series = [
+        Series(label="pretrained", mean=[40.0] * 3, deviation=[None] * 3),
+        Series(label=HOSTILE, mean=[50.0, None, 61.0], deviation=[0.5, None, None]),
+        Series(label="ties_2", mean=[55.0, 58.0, 60.0], deviation=[None] * 3),
+    ]
+    return Dots(name="merges", title="Merges", section="Drift", x="accuracy, %, $", groups=TASKS, series=series)
 
 
 def lines(logarithmic: bool = True) -> Lines:
@@ -45,7 +54,7 @@ def plane() -> Plane:
     return Plane(name="tsne", title="Places", section="Drift", reference="individual", clouds=clouds)
 
 
-def hardly_anything() -> list[Table | Bars | Lines | Plane]:
+def hardly_anything() -> list[AnyExhibit]:
     """Exhibits with nothing in them, or next to nothing."""
     lone = Cloud(model="individual", task="spam", x=[1.0], y=[1.0], samples=["one"], right=[True])
     unmeasured = Series(label="ties", mean=[None], deviation=[None])
@@ -53,6 +62,8 @@ def hardly_anything() -> list[Table | Bars | Lines | Plane]:
         Table(name="t", title="", header=["model"], rows=[]),
         Bars(name="b0", title="", y="", groups=[], series=[]),
         Bars(name="b1", title="", y="", groups=["spam"], series=[unmeasured]),
+        Dots(name="d0", title="", x="", groups=[], series=[]),
+        Dots(name="d1", title="", x="", groups=["ties"], series=[unmeasured]),
         Lines(name="l0", title="", x="", y="", places=[], logarithmic=True, series=[]),
         Lines(name="l1", title="", x="", y="", places=[0.0], logarithmic=True, series=[unmeasured]),
         Plane(name="p0", title="", reference="individual", clouds=[]),
@@ -65,7 +76,7 @@ def report() -> Report:
         title=f"Everything {HOSTILE}",
         summary=f"What was found {HOSTILE}",
         notes=["first", HOSTILE],
-        exhibits=[table(), bars(), lines(), plane()],
+        exhibits=[table(), bars(), dots(), lines(), plane()],
         recipe=f"name: tiny  # {HOSTILE}\n",
         provenance={"torch": "2.5", HOSTILE: "ab" * 32},
     )

@@ -88,7 +88,7 @@ def test_everything_is_shown_and_text_stays_text(visit: Visit) -> None:
     assert visit.page.title() == f"Everything {HOSTILE}"
     assert visit.ask("document.documentElement.lang") == "en"
     visit.drawn()
-    assert visit.count(".canvas svg") == 3
+    assert visit.count(".canvas svg") == 4
     assert visit.count("img") == 0
     text = visit.page.locator("body").inner_text()
     assert all(word in text for word in ("What was found", "first", "ties_2", "Drift", HOSTILE))
@@ -107,6 +107,16 @@ def test_pictures_have_their_values(visit: Visit) -> None:
     assert visit.count("#exhibit-ranks .mark-symbol.role-mark path") == 3 * 3
     shapes = visit.ask("new Set([...document.querySelectorAll('#exhibit-ranks .mark-symbol path')].map(p => p.getAttribute('d'))).size")
     assert shapes == 3
+
+
+def test_dots_stand_between_their_baselines(visit: Visit) -> None:
+    visit.drawn()
+    marks = "#exhibit-merges .layer_{}_marks {}"
+    assert visit.count(marks.format(0, "line")) == 3  # a line through every row's dots
+    assert visit.count(marks.format(1, "path")) == 1  # the baseline
+    assert visit.count(marks.format(2, "line")) == 1  # the one deviation
+    assert visit.count(marks.format(3, "path")) == 2 + 3
+    assert visit.page.locator("#exhibit-merges .key li").all_inner_texts() == ["╌pretrained", f"■{HOSTILE}", "▲ties_2"]
 
 
 def first_column(visit: Visit) -> list[str]:
@@ -221,7 +231,7 @@ def test_hardly_anything_is_a_page_too(browser: Browser, tmp_path: Path) -> None
     write_report(tmp_path, report().model_copy(update={"exhibits": hardly_anything(), "notes": [], "provenance": {}}))
     visit = Visit(browser, write_page(tmp_path), DESK, "light").drawn()
     assert visit.count(".canvas svg") == 1
-    assert visit.page.locator("main").inner_text().count("Nothing was measured.") == 5
+    assert visit.page.locator("main").inner_text().count("Nothing was measured.") == 7
     visit.close()
 
 

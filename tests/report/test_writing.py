@@ -5,12 +5,13 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from report.reports import EACH, HOSTILE, bars, hardly_anything, lines, plane, report, table
+from report.reports import EACH, HOSTILE, bars, dots, hardly_anything, lines, plane, report, table
 from suture.report.drawing import draw
 from suture.report.exhibits import Plane, Table
 from suture.report.latex import SPECIAL, latex, latex_table
@@ -34,7 +35,7 @@ def test_a_table_is_three_texts(tmp_path: Path) -> None:
     assert rows[:2] == [r"model & parameters & accuracy, \% \\", r"ties\_2 & 131,072 & 9.5 $\pm$ 0.5 \\"]
 
 
-@pytest.mark.parametrize("exhibit", [bars(), lines(), lines(logarithmic=False), plane()], ids=lambda exhibit: exhibit.kind)
+@pytest.mark.parametrize("exhibit", [bars(), dots(), lines(), lines(logarithmic=False), plane()], ids=lambda exhibit: exhibit.kind)
 def test_a_picture_is_small_and_has_its_numbers_beside_it(exhibit: Plane, tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
@@ -81,6 +82,16 @@ def test_bars_have_a_bar_for_every_value() -> None:
     (axes,) = draw(bars()).axes
     assert len(axes.patches) == 3 * 3
     assert [label.get_text() for label in axes.get_xticklabels()] == ["spam", r"\$cash & co", HOSTILE]
+
+
+def test_a_row_of_dots_is_a_group_and_a_baseline_is_a_line() -> None:
+    (axes,) = draw(dots()).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["spam", r"\$cash & co", HOSTILE]
+    assert axes.yaxis_inverted()
+    drawn = {line.get_label(): line for line in axes.lines if line.get_marker() != "|"}
+    assert (drawn["pretrained"].get_linestyle(), drawn["ties_2"].get_linestyle()) == ("--", "None")
+    np.testing.assert_array_equal(drawn["ties_2"].get_xdata(), [55.0, 58.0, 60.0])
+    np.testing.assert_array_equal(drawn["ties_2"].get_ydata(), [0, 1, 2])
 
 
 def test_a_report_survives_its_file() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from suture.errors import UnsupportedFormat
-from suture.report.colours import BASELINES, BLACK, WHITE, series_colours, task_colours
-from suture.report.exhibits import Bars, Lines, Plane, Series
+from suture.report.colours import BASELINES, BLACK, GREY, WHITE, series_colours, task_colours
+from suture.report.exhibits import Bars, Dots, Lines, Picture, Plane, Series
 from suture.report.numbers import measured, places_of, told
 
 Spec = dict[str, Any]
@@ -25,11 +25,13 @@ DASHES = "╌"
 CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
 LOOKED_AT = 200
 """Samples of a task that decide where its name stands."""
+ROW = 27
+"""Height of a row of dots, pixels."""
 FEW = 12
 """Places on an axis that all get a tick."""
 
 
-def spec_of(exhibit: Bars | Lines | Plane) -> Spec:
+def spec_of(exhibit: Picture) -> Spec:
     """Return an exhibit's picture in Vega-Lite.
 
     A plane's samples are not in it: the page puts them into the data set ``samples``, and sets the parameters ``shown``, a list of
@@ -41,6 +43,8 @@ def spec_of(exhibit: Bars | Lines | Plane) -> Spec:
     """
     if isinstance(exhibit, Plane):
         return _plane(exhibit)
+    if isinstance(exhibit, Dots):
+        return _dots(exhibit)
     return _bars(exhibit) if isinstance(exhibit, Bars) else _lines(exhibit)
 
 
@@ -84,14 +88,46 @@ def _bars(bars: Bars) -> Spec:
     }
 
 
+def _dots(dots: Dots) -> Spec:
+    labels = [series.label for series in dots.series]
+    baseline = {"field": "series", "oneOf": [label for label in labels if label in BASELINES]}
+    mean = {"field": "mean", "type": "quantitative", "title": dots.x, "scale": {"zero": False, "padding": 10}}
+    whisker = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
+    others: Spec = {"transform": [{"filter": {"not": baseline}}]}
+    reach = {"x": {"aggregate": "min", "field": "mean", "type": "quantitative"}, "x2": {"aggregate": "max", "field": "mean"}}
+    return _frame(0) | {
+        "height": {"step": ROW},
+        "data": {"values": _values(dots, dots.groups)},
+        "encoding": {
+            "y": {"field": "place", "type": "nominal", "sort": dots.groups, "axis": {"title": None, "ticks": False, "labelLimit": 240}}
+        },
+        "layer": [
+            others | {"mark": {"type": "rule", "aria": False, "tooltip": None, "color": GREY, "opacity": 0.5}, "encoding": reach},
+            {
+                "transform": [{"filter": baseline}],
+                "mark": _mark("line", strokeWidth=1.5, strokeDash=[6, 4]),
+                "encoding": {"x": mean, "color": _colour(dots.series)},
+            },
+            {
+                "transform": [{"filter": {"and": [{"not": baseline}, "isValid(datum.low)"]}}],
+                "mark": _mark("rule", strokeWidth=1.2),
+                "encoding": whisker | {"color": _colour(dots.series)},
+            },
+            others
+            | {
+                "mark": _mark("point", filled=True, size=80, opacity=1),
+                "encoding": {"x": mean, "color": _colour(dots.series), "shape": _shape(labels)},
+            },
+        ],
+    }
+
+
 def _lines(lines: Lines) -> Spec:
     labels = [series.label for series in lines.series]
     dashed = [label for label in labels if label in BASELINES]
     dash = {"condition": {"test": {"field": "series", "oneOf": dashed}, "value": [6, 4]}, "value": [1, 0]}
     scale = _scale(lines) | {"nice": False, "padding": 14}
     axis = {"values": lines.places} if len(lines.places) <= FEW else {}
-    shape: Spec = {"field": "series", "type": "nominal", "legend": None}
-    shape["scale"] = {"domain": labels, "range": [SHAPES[place % len(SHAPES)] for place in range(len(labels))]}
     mean = {"field": "mean", "type": "quantitative", "title": lines.y, "scale": {"zero": False}}
     band = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
     return _frame(310) | {
@@ -112,7 +148,7 @@ def _lines(lines: Lines) -> Spec:
             {
                 "transform": [{"filter": {"not": {"field": "series", "oneOf": dashed}}}],
                 "mark": _mark("point", filled=True, size=70, opacity=1),
-                "encoding": {"y": mean, "shape": shape},
+                "encoding": {"y": mean, "shape": _shape(labels)},
             },
         ],
     }
@@ -202,7 +238,12 @@ def _colour(series: Sequence[Series]) -> Spec:
     return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": labels, "range": series_colours(labels)}}
 
 
-def _values(exhibit: Bars | Lines, places: Sequence[object]) -> list[Spec]:
+def _shape(labels: Sequence[str]) -> Spec:
+    shapes = [SHAPES[place % len(SHAPES)] for place in range(len(labels))]
+    return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": list(labels), "range": shapes}}
+
+
+def _values(exhibit: Bars | Dots | Lines, places: Sequence[object]) -> list[Spec]:
     """Return a row for every value that was measured, and what is told of it."""
     rows = []
     for series in exhibit.series:

@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from suture.report.colours import BASELINES, BLACK, series_colours, task_colours
-from suture.report.exhibits import Bars, Cloud, Lines, Plane, Series
+from suture.report.colours import BASELINES, BLACK, GREY, series_colours, task_colours
+from suture.report.exhibits import Bars, Cloud, Dots, Lines, Picture, Plane, Series
 from suture.report.figures import canvas, plain
 from suture.report.numbers import places_of
 
@@ -23,7 +23,7 @@ ABREAST = 3
 """Panels side by side in a plane."""
 
 
-def draw(exhibit: Bars | Lines | Plane) -> Figure:
+def draw(exhibit: Picture) -> Figure:
     """Return the picture of an exhibit; within :func:`suture.report.figures.save_figure` it is in the project's style.
 
     >>> series = [Series(label="ties", mean=[0.5, None], deviation=[0.1, None])]
@@ -33,6 +33,8 @@ def draw(exhibit: Bars | Lines | Plane) -> Figure:
     """
     if isinstance(exhibit, Bars):
         return _bars(exhibit)
+    if isinstance(exhibit, Dots):
+        return _dots(exhibit)
     return _lines(exhibit) if isinstance(exhibit, Lines) else _plane(exhibit)
 
 
@@ -61,6 +63,34 @@ def _bars(bars: Bars) -> Figure:
     axes.set_axisbelow(True)
     _legend(figure, axes)
     return figure
+
+
+def _dots(dots: Dots) -> Figure:
+    figure, axes = canvas(WIDTH, 1.2 + 0.25 * len(dots.groups))
+    places = np.arange(len(dots.groups))
+    for number, (series, colour) in enumerate(zip(dots.series, _colours(dots.series), strict=True)):
+        means, errors = _numbers(series.mean), _numbers(series.deviation)
+        if series.label in BASELINES:
+            axes.plot(means, places, linestyle="--", linewidth=1.4, color=colour, label=plain(series.label), zorder=1)
+            continue
+        axes.errorbar(means, places, xerr=errors, fmt="none", ecolor=colour, elinewidth=0.8, capsize=2, zorder=3)
+        mark = MARKERS[number % len(MARKERS)]
+        axes.plot(means, places, linestyle="none", marker=mark, markersize=6, color=colour, label=plain(series.label), zorder=3)
+    _reaches(axes, dots)
+    axes.set_yticks(places, list(map(plain, dots.groups)))
+    axes.invert_yaxis()
+    axes.set_xlabel(plain(dots.x))
+    axes.grid(axis="x", alpha=0.25)
+    _legend(figure, axes)
+    return figure
+
+
+def _reaches(axes: Axes, dots: Dots) -> None:
+    """Join the dots of every row."""
+    means = [_numbers(series.mean) for series in dots.series if series.label not in BASELINES]
+    for place in range(len(dots.groups)):
+        if known := [values[place] for values in means if math.isfinite(values[place])]:
+            axes.hlines(place, min(known), max(known), color=GREY, linewidth=1, alpha=0.5, zorder=2)
 
 
 def _lines(lines: Lines) -> Figure:
@@ -100,7 +130,7 @@ def _plane(plane: Plane) -> Figure:
             if cloud.model == plane.reference:
                 ax.scatter(cloud.x, cloud.y, marker="x", s=10, linewidths=0.7, color=colours[cloud.task], alpha=0.45)
             elif cloud.model == panel:
-                _dots(ax, cloud, colours[cloud.task])
+                _samples(ax, cloud, colours[cloud.task])
         ax.set_title(plain(panel), fontsize=9)
         ax.set_xticks([])
         ax.set_yticks([])
@@ -111,7 +141,7 @@ def _plane(plane: Plane) -> Figure:
     return figure
 
 
-def _dots(axes: Axes, cloud: Cloud, colour: str) -> None:
+def _samples(axes: Axes, cloud: Cloud, colour: str) -> None:
     """Draw samples, full where they were classified right."""
     fill = [to_rgba(colour, 0.9 if right else 0.0) for right in cloud.right]
     axes.scatter(cloud.x, cloud.y, marker="o", s=8, linewidths=0.6, facecolors=fill, edgecolors=to_rgba(colour, 0.9))

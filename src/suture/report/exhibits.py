@@ -1,4 +1,4 @@
-"""What a report shows, as plain values: tables, bars, lines and planes of points. Whoever renders them reads nothing else."""
+"""What a report shows, as plain values: tables, bars, dots, lines and planes of points. Whoever renders them reads nothing else."""
 
 from typing import Annotated, Literal
 
@@ -51,20 +51,33 @@ class Series(BaseModel):
         return self
 
 
-class Bars(Exhibit):
+class Grouped(Exhibit):
+    """A value of every series in each group."""
+
+    groups: list[str]
+    series: list[Series]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Grouped":
+        if any(len(series.mean) != len(self.groups) for series in self.series):
+            raise ValueError(f"every series of {self.name!r} has {len(self.groups)} values")
+        return self
+
+
+class Bars(Grouped):
     """A group of bars for every task (or layer), a bar of each series in it."""
 
     kind: Literal["bars"] = "bars"
     y: str
     """What is measured, with its unit."""
-    groups: list[str]
-    series: list[Series]
 
-    @model_validator(mode="after")
-    def _whole(self) -> "Bars":
-        if any(len(series.mean) != len(self.groups) for series in self.series):
-            raise ValueError(f"every series of {self.name!r} has {len(self.groups)} values")
-        return self
+
+class Dots(Grouped):
+    """A row for every group (a merge), a dot of each series in it; the baselines are lines down through all rows."""
+
+    kind: Literal["dots"] = "dots"
+    x: str
+    """What is measured, with its unit."""
 
 
 class Lines(Exhibit):
@@ -122,7 +135,8 @@ class Plane(Exhibit):
         return list(dict.fromkeys(cloud.task for cloud in self.clouds))
 
 
-AnyExhibit = Annotated[Table | Bars | Lines | Plane, Field(discriminator="kind")]
+Picture = Bars | Dots | Lines | Plane
+AnyExhibit = Annotated[Table | Picture, Field(discriminator="kind")]
 
 
 class Report(BaseModel):

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from suture.report.charts import DASHES, GLYPHS
+from suture.report.charts import DASHES, GLYPHS, ROW
 from suture.report.colours import BASELINES, BLACK, ON_DARK, series_colours, task_colours
-from suture.report.exhibits import AnyExhibit, Bars, Lines, Plane, Report, Table
+from suture.report.exhibits import AnyExhibit, Bars, Dots, Lines, Picture, Plane, Report, Table
 from suture.report.numbers import as_table, drawable
 
 RESULTS = "Results"
 """The heading of exhibits without a section."""
 MANY = 6
 """Columns from which a table's deviations stand under the values where there is little room."""
-HEIGHTS = {"bars": 330, "lines": 350, "plane": 462}
-"""Room kept for pictures that are yet to be drawn, pixels."""
+HEIGHTS = {"bars": 330, "dots": 45, "lines": 350, "plane": 462}
+"""Room kept for pictures that are yet to be drawn, pixels; each row of dots has its own beside."""
 
 
 def sections_of(report: Report) -> dict[str, list[AnyExhibit]]:
@@ -100,19 +100,20 @@ def _number(cell: str) -> str:
     return f'{value}<span class="spread"> ± {deviation}</span>' if sign else value
 
 
-def _chart(exhibit: Bars | Lines | Plane) -> str:
+def _chart(exhibit: Picture) -> str:
     if not drawable(exhibit):
         return '<p class="remark">Nothing was measured.</p>'
     legend = _controls(exhibit) if isinstance(exhibit, Plane) else _key(exhibit)
     label = escape(f"{exhibit.title}; the numbers are in the table below")
-    canvas = f'<div class="canvas" style="--height:{HEIGHTS[exhibit.kind]}px" role="img" aria-label="{label}"></div>'
+    height = HEIGHTS[exhibit.kind] + (ROW * len(exhibit.groups) if isinstance(exhibit, Dots) else 0)
+    canvas = f'<div class="canvas" style="--height:{height}px" role="img" aria-label="{label}"></div>'
     return f"{legend}\n{canvas}\n<details><summary>Numbers</summary>{_table(as_table(exhibit))}</details>"
 
 
-def _key(exhibit: Bars | Lines) -> str:
+def _key(exhibit: Bars | Dots | Lines) -> str:
     labels = [series.label for series in exhibit.series]
     marks = ["■"] * len(labels) if isinstance(exhibit, Bars) else [GLYPHS[place % len(GLYPHS)] for place in range(len(labels))]
-    glyphs = [DASHES if isinstance(exhibit, Lines) and label in BASELINES else mark for mark, label in zip(marks, labels, strict=True)]
+    glyphs = [DASHES if not isinstance(exhibit, Bars) and label in BASELINES else mark for mark, label in zip(marks, labels, strict=True)]
     entries = zip(glyphs, series_colours(labels), labels, strict=True)
     return f'<ul class="key">{"".join(f"<li>{_swatch(glyph, colour)}{escape(label)}</li>" for glyph, colour, label in entries)}</ul>'
 

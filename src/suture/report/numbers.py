@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from suture.report.exhibits import AnyExhibit, Bars, Cloud, Lines, Plane, Series, Table
+from suture.report.exhibits import AnyExhibit, Bars, Cloud, Dots, Lines, Picture, Plane, Series, Table
 
 Row = list[object]
 
@@ -18,7 +18,7 @@ def measured(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def drawable(exhibit: AnyExhibit) -> TypeGuard[Bars | Lines | Plane]:
+def drawable(exhibit: AnyExhibit) -> TypeGuard[Picture]:
     """Say whether an exhibit is a picture that has something in it.
 
     >>> drawable(Plane(name="tsne", title="", reference="individual", clouds=[]))
@@ -43,16 +43,18 @@ def told(mean: float | None, deviation: float | None) -> str:
     return f"{mean:.4g}{spread}"
 
 
-def places_of(exhibit: Bars | Lines) -> list[str]:
+def places_of(exhibit: Bars | Dots | Lines) -> list[str]:
     """Return what the values of every series stand for: groups, or places on the x-axis, as text.
 
     >>> places_of(Lines(name="l", title="", x="rank", y="%", places=[4.0, 0.106511, 4096.0], series=[]))
     ['4', '0.107', '4096']
     """
-    return exhibit.groups if isinstance(exhibit, Bars) else [f"{place:.3g}" if place < 1000 else f"{place:g}" for place in exhibit.places]
+    if isinstance(exhibit, Lines):
+        return [f"{place:.3g}" if place < 1000 else f"{place:g}" for place in exhibit.places]
+    return exhibit.groups
 
 
-def as_table(exhibit: Bars | Lines | Plane) -> Table:
+def as_table(exhibit: Picture) -> Table:
     """Return what a picture shows as a table: values with deviations or, of a plane, how many samples each model has right.
 
     >>> series = [Series(label="ties", mean=[0.5], deviation=[0.25])]
@@ -63,7 +65,7 @@ def as_table(exhibit: Bars | Lines | Plane) -> Table:
     return Table(name=exhibit.name, title=exhibit.title, notes=exhibit.notes, section=exhibit.section, header=header, rows=rows)
 
 
-def as_rows(exhibit: Bars | Lines | Plane) -> list[Row]:
+def as_rows(exhibit: Picture) -> list[Row]:
     """Return a picture's numbers, not rounded, under a header; None is nothing measured.
 
     >>> cloud = Cloud(model="ties", task="spam", x=[0.1], y=[2.0], samples=["hello"], right=[True])
@@ -84,8 +86,8 @@ def _points(cloud: Cloud) -> list[Row]:
     return [[cloud.model, cloud.task, *point] for point in points]
 
 
-def _values(exhibit: Bars | Lines) -> tuple[list[str], list[list[str]]]:
-    first = exhibit.x if isinstance(exhibit, Lines) else exhibit.y
+def _values(exhibit: Bars | Dots | Lines) -> tuple[list[str], list[list[str]]]:
+    first = exhibit.y if isinstance(exhibit, Bars) else exhibit.x
     rows = [[place, *(_cell(series, row) for series in exhibit.series)] for row, place in enumerate(places_of(exhibit))]
     return [first, *(series.label for series in exhibit.series)], rows
 

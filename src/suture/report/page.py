@@ -21,7 +21,7 @@ from suture.checkpoints.writing import write_text
 from suture.errors import DataError, SutureWarning, UnsupportedFormat, reading
 from suture.report.charts import compiled, converter, spec_of
 from suture.report.colours import ON_DARK
-from suture.report.exhibits import Bars, Lines, Plane, Report
+from suture.report.exhibits import Picture, Plane, Report
 from suture.report.markup import body_of, contents_of, id_of
 from suture.report.numbers import drawable
 
@@ -107,7 +107,7 @@ def write_page(out: Path) -> Path:
     return file
 
 
-def _chart(exhibit: Bars | Lines | Plane, texts: dict[str, int]) -> dict[str, Any]:
+def _chart(exhibit: Picture, texts: dict[str, int]) -> dict[str, Any]:
     """Return a picture for the page's script; a plane's samples in columns, each by its place among all ``texts``, which grow."""
     chart: dict[str, Any] = {"spec": compiled(spec_of(exhibit))}
     if isinstance(exhibit, Plane):

@@ -16,8 +16,8 @@ from suture.report.tables import csv_of
 def write_exhibit(folder: Path, exhibit: AnyExhibit) -> None:
     """Write an exhibit's files into a folder that exists; the same exhibit gives the same bytes.
 
-    A table becomes ``name.md``, ``.csv`` and ``.tex``. Bars and lines become ``name.png``, ``.svg`` and ``.pdf``, and ``name.csv`` and
-    ``.md`` with their numbers; a plane becomes a picture and ``name.csv`` with its points.
+    A table becomes ``name.md``, ``.csv`` and ``.tex``. Bars, dots and lines become ``name.png``, ``.svg`` and ``.pdf``, and ``name.csv``
+    and ``.md`` with their numbers; a plane becomes a picture and ``name.csv`` with its points.
     """
     stem = folder / exhibit.name
     if isinstance(exhibit, Table):

@@ -84,9 +84,9 @@ def accuracy_table(found: Found, name: str, title: str, header: Sequence[str], r
     return Table(name=name, title=title, header=[*header, *tasks], rows=lines, notes=list(notes))
 
 
-def series_of(label: str, spreads: Sequence[Spread]) -> Series:
-    """Return values over seeds as a series."""
-    return Series(label=label, mean=[each.mean for each in spreads], deviation=[each.deviation for each in spreads])
+def series_of(label: str, spreads: Sequence[Spread | None]) -> Series:
+    """Return values over seeds as a series; None is what was not measured."""
+    return Series(label=label, mean=[each and each.mean for each in spreads], deviation=[each and each.deviation for each in spreads])
 
 
 def curve(found: Found, label: str, places: Sequence[Sequence[Measure]]) -> Series:

@@ -3,15 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from suture.evaluation import AVERAGE, INDIVIDUAL, PRETRAINED
+from suture.evaluation import AVERAGE, INDIVIDUAL, PRETRAINED, Spread
 from suture.experiment.calibration import Mode
 from suture.paper.found import Found
-from suture.paper.items.item import CLOSED, DEEP, SURGERY, V2, Item, Row, accuracy_table, baseline, of_all, operated, plain
+from suture.paper.items.item import (
+    CLOSED,
+    DEEP,
+    SURGERY,
+    V2,
+    Item,
+    Row,
+    accuracy_table,
+    baseline,
+    level,
+    of_all,
+    operated,
+    plain,
+    series_of,
+)
 from suture.paper.measures import Joint, Measure
 from suture.paper.merges import MERGES, TASK_ARITHMETIC, Merge, deep, possible
 from suture.paper.published import published_accuracy
 from suture.paper.study import MODES, Study
-from suture.report.exhibits import AnyExhibit, Table
+from suture.report.colours import EXPERTS
+from suture.report.exhibits import AnyExhibit, Dots, Table
 
 
 class Variant(NamedTuple):
@@ -43,6 +58,8 @@ VARIANTS = (
     Variant("+ deep closed form, rank 16", {"procedure": DEEP, "rank": 16}),
     Variant("+ deep closed form, rank 64", {"procedure": DEEP, "rank": 64}, alone=True),
 )
+DRAWN = 16
+"""The rank of the surgeries that are drawn."""
 
 
 def rows_of(study: Study, mode: Mode) -> list[Row]:
@@ -81,6 +98,7 @@ class Methods(Item):
         behind = [merge.name for merge in MERGES if deep(study, merge)]
         notes = [*study.told, *([f"Surgery behind blocks is measured on {', '.join(behind)}."] if behind else [])]
         exhibits: list[AnyExhibit] = [_summary(study, found, self.title, notes)]
+        exhibits += [_dots(study, found, mode, notes) for mode in MODES]
         for mode in MODES:
             rows = [*references(study), *rows_of(study, mode)]
             exhibits.append(accuracy_table(found, f"methods-{mode}", f"Accuracy on every task, {mode}, %", ["method"], rows, notes))
@@ -106,6 +124,31 @@ def _summary(study: Study, found: Found, title: str, notes: Sequence[str]) -> Ta
     if not published:
         header, rows = header[:-1], [row[:-1] for row in rows]
     return Table(name="methods", title=title, header=header, rows=rows, notes=[*notes, "Average accuracy over all tasks, %."])
+
+
+def _dots(study: Study, found: Found, mode: Mode, notes: Sequence[str]) -> Dots:
+    """Return a row per merge: what it reaches by itself, and with every surgery of the papers' smaller rank."""
+
+    def reached(measures: Sequence[Measure]) -> Spread:
+        return found.spread(measures, "accuracy", scale=100.0)
+
+    series = [
+        level(found, PRETRAINED, baseline(study, PRETRAINED), len(MERGES)),
+        series_of("merged", [reached(plain(study, merge, mode)) for merge in MERGES]),
+    ]
+    for each in VARIANTS:
+        if each.procedure["rank"] == DRAWN:
+            spreads = [reached(each.measures(study, merge, mode)) if each.fits(study, merge) else None for merge in MERGES]
+            series.append(series_of(each.name.removeprefix("+ "), spreads))
+    series.append(level(found, EXPERTS, baseline(study), len(MERGES)))
+    return Dots(
+        name=f"methods-dots-{mode}",
+        title=f"Every merge, before and after surgery, {mode}",
+        x="average accuracy, %",
+        groups=[merge.name for merge in MERGES],
+        series=series,
+        notes=list(notes),
+    )
 
 
 def _gains(study: Study, found: Found, mode: Mode) -> Table:
