@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from suture.errors import InvalidHyperparameter
+from suture.surgery.eigen import eigh
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.pairs import Pair, check_pairs
 from suture.surgery.threads import one_thread
@@ -156,7 +157,7 @@ def regressions(
     """
     (mu, nu), least = moments.means, _least(moments)
     xx, xr = moments.covariances if span is None else moments.covariances_along(span)
-    variances, axes = torch.linalg.eigh(xx)
+    variances, axes = eigh(xx)
     mean = moments.variances.mean().clamp(min=0)
     # Fewer rows than features vary in fewer directions, and nothing is regressed on the others.
     varying = variances > least
@@ -209,9 +210,9 @@ def _leading(
     """
     whitened = rotated * weights[:, None]
     if products is None:
-        right: Tensor = torch.linalg.eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
+        right: Tensor = eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
         return right
-    squares, left = torch.linalg.eigh(products * torch.outer(weights, weights))
+    squares, left = eigh(products * torch.outer(weights, weights))
     squares, left = squares.flip(0)[:rank], left.flip(1)[:, :rank]
     there = squares > ROUNDING * squares[:1].clamp(min=torch.finfo(torch.float64).tiny)
     found = torch.zeros(rotated.shape[1], rank, dtype=rotated.dtype)

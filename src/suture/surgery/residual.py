@@ -13,6 +13,7 @@ from torch import Tensor
 from suture.backbones import Backbone
 from suture.checkpoints import Checkpoint
 from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName, UnsupportedFormat
+from suture.surgery.eigen import eigh
 from suture.surgery.threads import one_thread
 from suture.task_vector import accumulation_dtype
 from suture.types import Progress, no_progress
@@ -237,7 +238,7 @@ def truncated(
     rank = min(rank, *delta.shape)
     # Eigenvectors of the smaller Gram matrix; the basis is orthonormal whatever the rank of what is seen.
     if seen.shape[0] <= seen.shape[1]:
-        basis = torch.linalg.eigh(seen @ seen.T)[1].flip(1)[:, :rank]
+        basis = eigh(seen @ seen.T)[1].flip(1)[:, :rank]
     else:
-        basis = torch.linalg.qr(seen @ torch.linalg.eigh(seen.T @ seen)[1].flip(1)[:, :rank])[0]
+        basis = torch.linalg.qr(seen @ eigh(seen.T @ seen)[1].flip(1)[:, :rank])[0]
     return LowRank(basis.to(dtype).contiguous(), (basis.T @ delta).to(dtype))
