@@ -52,12 +52,19 @@ def values(out: Path, metric: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("family", ["vit", "efficientnet"])
 def test_from_folders_of_images_to_a_table(tmp_path: Path, family: str) -> None:
-    surgery = [{"procedure": "closed_form", "rank": 4}, {"procedure": "deep_closed_form", "rank": 4}]
+    surgery = [
+        {"procedure": "closed_form", "rank": 4},
+        {"procedure": "deep_closed_form", "rank": 4},
+        {"procedure": "low_rank_residual", "rank": 400},
+        {"procedure": "residual_surgery", "residual_rank": 2, "rank": 4, "refine": 2},
+    ]
     run(recipe_of(tmp_path, family, merges=["weight_averaging"], surgery=surgery), tmp_path / "out")
     bias = values(tmp_path / "out", "bias_mean_abs")
     assert bias["weight_averaging + deep_closed_form"] < 0.6 * bias["weight_averaging"]
     assert bias["weight_averaging + closed_form"] < 0.8 * bias["weight_averaging"]
-    assert len(values(tmp_path / "out", "accuracy")) == 5
+    assert bias["weight_averaging + low_rank_residual"] < bias["weight_averaging"]  # stem and head stay the merged ones
+    assert bias["weight_averaging + residual_surgery"] < 0.6 * bias["weight_averaging"]
+    assert len(values(tmp_path / "out", "accuracy")) == 7
 
 
 def test_merges_that_learn_learn_from_images(tmp_path: Path) -> None:

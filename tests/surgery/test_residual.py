@@ -19,7 +19,6 @@ from suture.errors import (
     InvalidHyperparameter,
     NonFiniteTensor,
     UnknownName,
-    UnsupportedFormat,
 )
 from suture.representation import encode, representation_bias
 from suture.surgery import (
@@ -31,7 +30,7 @@ from suture.surgery import (
     read_origin,
     save_residuals,
 )
-from suture.surgery.residual import LowRank, ResidualExpert, Whole, tensors_of_blocks, truncated
+from suture.surgery.residual import LowRank, ResidualExpert, Whole, changed, tensors_of_blocks, truncated
 from suture.surgery.residual_fit import Inputs
 
 SHAPES = {"a.weight": (5, 3), "a.bias": (5,), "b.weight": (4, 6), "b.scale": (), "left.alone": (2, 2)}
@@ -121,6 +120,17 @@ def test_tasks_are_apart_and_in_order() -> None:
             assert torch.equal(one.of(task)[name].whole(), other.of(task)[name].whole())
 
 
+@pytest.mark.parametrize("shape", [(6, 4, 3, 3), (8, 1, 5, 5), (6, 2, 3)])
+def test_a_convolution_is_the_matrix_of_its_filters(shape: tuple[int, ...]) -> None:
+    merged, expert = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    change = low_rank_residuals({"w": merged}, {"t": {"w": expert}}, ["w"], 2).of("t")["w"]
+    left, values, right = np.linalg.svd((expert.double() - merged.double()).reshape(shape[0], -1).numpy(), full_matrices=False)
+    np.testing.assert_allclose(change.whole(), (left[:, :2] * values[:2]) @ right[:2], atol=2e-5)
+    assert changed(merged, change).shape == shape
+    whole = low_rank_residuals({"w": merged}, {"t": {"w": expert}}, ["w"], 99).of("t")["w"]
+    torch.testing.assert_close(changed(merged, whole), expert)
+
+
 def test_what_makes_no_sense() -> None:
     merged = weights(0)
     with pytest.raises(InvalidHyperparameter, match="rank must be at least 0"):
@@ -129,8 +139,6 @@ def test_what_makes_no_sense() -> None:
         low_rank_residuals(merged, {"t": {"a.weight": merged["a.weight"]}}, NAMES, 1)
     with pytest.raises(NonFiniteTensor, match=r"a\.weight"):
         low_rank_residuals(merged, {"t": merged | {"a.weight": torch.full((5, 3), torch.inf)}}, NAMES, 1)
-    with pytest.raises(UnsupportedFormat, match="3 dimensions"):
-        low_rank_residuals({"w": torch.ones(2, 2, 2)}, {"t": {"w": torch.ones(2, 2, 2)}}, ["w"], 1)
     with pytest.raises(UnknownName, match="did you mean 'task'"):
         low_rank_residuals(merged, {"task": merged}, NAMES, 1).parameters("tsk")
 

@@ -4,12 +4,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suture.backbones import TextBackbone
+from backbones import zoo
+from suture.backbones import TextBackbone, open_backbone
 from suture.checkpoints import open_checkpoint
 from suture.errors import CorruptCheckpoint, DataError
 from suture.representation import encode
@@ -27,7 +29,9 @@ from suture.surgery import (
     read_origin,
     save_operation,
 )
+from suture.surgery.operations import network_after
 from suture.surgery.residual import LowRank, tensors_of_blocks
+from suture.surgery.residual_surgery import factors_of
 
 TEXTS = [f"{colour} is {'very ' * (place % 5)}not {word}" for place, colour in enumerate(["red", "blue"] * 20) for word in ("so", "it")]
 SCHEDULE = replace(Schedule.default(), iterations=12, steps_per_iteration=1, look_every=4, patience=12, decay=True)
@@ -63,6 +67,24 @@ def test_it_is_the_deep_closed_form_of_the_network_that_the_residuals_make(bert:
     expected = surgery("pets", encode(network, TEXTS, corrections=surgery.blocks_of("pets")))
     torch.testing.assert_close(represent(found, bert), expected, rtol=0, atol=1e-4)
     assert found.parameters("pets") == residuals.parameters("pets") + surgery.parameters("pets")
+
+
+def test_convolutions_are_changed_as_the_weights_that_are_saved(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(24)]
+    folder = zoo.make("efficientnet", tmp_path / "merged")
+    places = [folder, zoo.make_expert(folder, tmp_path / "expert", 1)]
+    merged, expert = (open_backbone(place, open_checkpoint(place)) for place in places)
+    kinds = [type(module) for module in merged.model.modules()]
+    for schedule in (None, SCHEDULE):
+        found = fit_residual_surgery({"pets": images}, merged, lambda _: expert, 1, ClosedForm(2), schedule, seed=1)
+        assert all(len(merged.weights.specs[name].shape) == 4 for name in found.residuals.of("pets"))
+        assert found.residuals.parameters("pets") == factors_of(merged)
+        # The network that was fitted, hooks and all, had the weights that a file of it gives.
+        assert [type(module) for module in merged.model.modules()] == kinds
+        network, z_expert = network_after(found, merged, "pets"), encode(expert, images)
+        z = found.surgery("pets", encode(network, images, corrections=found.surgery.blocks_of("pets")))
+        assert float((z - z_expert).abs().mean()) < 0.6 * float((encode(merged, images) - z_expert).abs().mean())
 
 
 def test_steps_bring_it_nearer_and_move_all_parts(bert: Path, experts: dict[str, Path]) -> None:

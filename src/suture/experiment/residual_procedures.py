@@ -8,8 +8,8 @@ from pydantic import Field
 from suture.bibliography import LORA, REDUCED_RANK, SURGERY_V2, SVD_LLM, TRUNCATED_SVD, Paper
 from suture.experiment.procedure import DeepSolved, Patient, Procedure
 from suture.surgery import ClosedForm, Operation, calibrated_residuals, fit_residual_surgery, low_rank_residuals
-from suture.surgery.residual import MATRIX, tensors_of_blocks
-from suture.surgery.residual_surgery import linear_layers
+from suture.surgery.residual import MATRIX, as_matrix, tensors_of_blocks
+from suture.surgery.residual_surgery import factors_of
 from suture.types import Progress, Stage, silent
 
 RANK = 3
@@ -28,7 +28,8 @@ class ResidualProcedure(Procedure):
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of all that is no matrix, and of the factors of all matrices."""
         shapes = [patient.merged.weights.specs[name].shape for name in tensors_of_blocks(patient.merged)]
-        return sum(prod(shape) for shape in shapes if len(shape) != MATRIX), sum(sum(shape) for shape in shapes if len(shape) == MATRIX)
+        matrices = [as_matrix(shape) for shape in shapes if len(shape) >= MATRIX]
+        return sum(prod(shape) for shape in shapes if len(shape) < MATRIX), sum(map(sum, matrices))
 
 
 class LowRankResidual(ResidualProcedure):
@@ -86,14 +87,18 @@ class ResidualSurgeryProcedure(DeepSolved):
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of all changes and of the shifts, and of a rank more of the corrections."""
-        return self._residual_rank * _factors(patient) + patient.widths, 2 * patient.widths
+        return self._residual_rank * factors_of(patient.merged) + patient.widths, 2 * patient.widths
 
     def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
-        """Return the procedure of the highest ranks that the budget allows; residuals get a share of it unless their rank is given."""
+        """Return the procedure of the highest ranks that the budget allows.
+
+        Unless their rank is given residuals get a share of it, and more where only that buys them a rank.
+        """
         if self.budget is None or self.residual_rank is not None:
             return super().within(patient, seed, stage)
-        shared = self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / _factors(patient))})
-        return shared.within(patient, seed, stage)
+        factors, most = factors_of(patient.merged), self.budget * patient.size
+        least = int(factors + 3 * patient.widths <= most)
+        return self.model_copy(update={"residual_rank": max(least, int(SHARE * most / factors))}).within(patient, seed, stage)
 
     def told(self) -> str:
         """Tell the ranks, and the steps."""
@@ -120,8 +125,3 @@ class ResidualSurgeryProcedure(DeepSolved):
             precision=patient.precision,
             progress=progress,
         )
-
-
-def _factors(patient: Patient) -> int:
-    """Return the parameters of residuals of rank 1 of all linear layers; raises :class:`suture.errors.UnsupportedFormat` without any."""
-    return sum(layer.in_features + layer.out_features for layer in linear_layers(patient.merged).values())

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from suture.backbones import Head
 from suture.errors import InvalidRecipe, SutureError
 from suture.experiment import Recipe, told_of_answers
@@ -18,7 +20,7 @@ from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
 from suture.merging.batch_norm import recalibrates
-from suture.surgery.residual_surgery import linear_layers
+from suture.surgery.residual_surgery import factors_of, matrix_layers
 from suture.types import Stage, silent
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
@@ -63,7 +65,9 @@ class Study:
     parameters: int = 0
     """The backbone's."""
     linear: bool = False
-    """Whether its blocks hold linear layers, for low-rank residuals."""
+    """Whether its blocks hold linear layers."""
+    matrices: int = 0
+    """The parameters of residuals of rank 1 of all linear layers and convolutions in its blocks."""
     labelled: bool = False
     """Whether every task has a labelled training split, for joint training."""
 
@@ -111,7 +115,14 @@ class Study:
 
         A small network's does not: a residual of rank 1 takes 31 widths of a block, a correction behind it 3.
         """
-        return self.widths * (31 if self.linear else 3) <= float(budget.rstrip("%")) / 100 * self.parameters
+        return self.widths * (31 if self.linear else 3) <= self._share(budget)
+
+    def affords_residuals(self, budget: str) -> bool:
+        """Say whether it buys both, residuals and corrections of rank 1."""
+        return 0 < self.matrices <= self._share(budget) - 3 * self.widths
+
+    def _share(self, budget: str) -> float:
+        return float(budget.rstrip("%")) / 100 * self.parameters
 
     @property
     def places(self) -> list[Path]:
@@ -252,5 +263,6 @@ def _shape(setting: Setting) -> dict[str, Any]:
     shape: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in backbone.model.parameters())}
     with suppress(SutureError):
         shape |= {"depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
-        shape |= {"linear": bool(linear_layers(backbone))}
+        layers = matrix_layers(backbone).values()
+        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in layers), "matrices": factors_of(backbone)}
     return shape

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,14 +13,14 @@ from torch import Tensor
 
 from suture.backbones import Backbone
 from suture.checkpoints import Checkpoint
-from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName, UnsupportedFormat
+from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName
 from suture.surgery.eigen import eigh
 from suture.surgery.threads import one_thread
 from suture.task_vector import accumulation_dtype
 from suture.types import Progress, no_progress
 
 MATRIX = 2
-"""The dimensions of a matrix."""
+"""The dimensions of a matrix; a tensor of more is the matrix of its first one and of all others, as a convolution's filters in rows."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class ResidualExpert(Checkpoint):
         self.merged, self.changes = merged, changes
         for name, change in changes.items():
             spec = merged.specs.get(name)
-            if spec is None or spec.shape != change.shape or not spec.dtype.is_floating_point:
+            if spec is None or not _fits(change, spec.shape) or not spec.dtype.is_floating_point:
                 found = "no such tensor" if spec is None else f"{list(spec.shape)} {spec.dtype}"
                 raise IncompatibleExperts(f"the residual changes {name!r} of shape {list(change.shape)}; {merged.path} has {found}")
 
@@ -147,7 +148,23 @@ def changed(weight: Tensor, change: Change | None) -> Tensor:
     if change is None:
         return weight
     wide = accumulation_dtype(weight.dtype)
-    return (weight.to(wide) + change.whole().to(wide)).to(weight.dtype)
+    return (weight.to(wide) + change.whole().to(wide).reshape(weight.shape)).to(weight.dtype)
+
+
+def as_matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the shape of the matrix that a tensor of two dimensions or more is.
+
+    >>> as_matrix((32, 16, 3, 3))
+    (32, 144)
+    """
+    return shape[0], math.prod(shape[1:])
+
+
+def _fits(change: Change, shape: Sequence[int]) -> bool:
+    """Say whether it is the change of a tensor of a shape."""
+    if isinstance(change, LowRank):
+        return len(shape) >= MATRIX and change.shape == as_matrix(shape)
+    return change.shape == tuple(shape)
 
 
 def digest_of(changes: Mapping[str, Change]) -> str:
@@ -162,9 +179,12 @@ def digest_of(changes: Mapping[str, Change]) -> str:
 
 
 def tensors_of_blocks(backbone: Backbone) -> list[str]:
-    """Return the names on disk of all tensors of an encoder's blocks; embeddings, and what stands after the blocks, are not among them."""
-    blocks = tuple(f"{name}." for names in backbone.block_names for name in names)
-    return [source for name, source in backbone.names.items() if name.startswith(blocks)]
+    """Return the names on disk of all weights of an encoder's blocks; embeddings, and what stands after the blocks, are not among them.
+
+    Running statistics of norms are; whole numbers, such as the counts of batches beside them, are not.
+    """
+    blocks, specs = tuple(f"{name}." for names in backbone.block_names for name in names), backbone.weights.specs
+    return [source for name, source in backbone.names.items() if name.startswith(blocks) and specs[source].dtype.is_floating_point]
 
 
 @torch.no_grad()
@@ -178,11 +198,12 @@ def low_rank_residuals(
     """Return Δ_t ≈ θ_t − θ_m for each task, without data: matrices by truncated SVD, all else whole.
 
     Of all matrices of that rank a truncated SVD is the nearest in Frobenius norm (Eckart and Young, 1936). ``names`` are names on disk,
-    as :func:`tensors_of_blocks` gives them. Matrices that have less than that rank get their own. Deterministic; computed in float64,
+    as :func:`tensors_of_blocks` gives them; a convolution's weights are the matrix of its filters. Matrices that have less than that rank
+    get their own. Deterministic; computed in float64,
     kept in float32 (float64 for weights in float64). ``progress`` counts tensors.
 
     Raises :class:`InvalidHyperparameter` for a negative rank, :class:`IncompatibleExperts` when a tensor is absent or of another shape,
-    :class:`NonFiniteTensor` for NaN or Inf, :class:`UnsupportedFormat` for a tensor of more than two dimensions.
+    :class:`NonFiniteTensor` for NaN or Inf.
 
     >>> merged = {"w": torch.zeros(2, 2)}
     >>> residuals = low_rank_residuals(merged, {"spam": {"w": torch.diag(torch.tensor([3.0, 1.0]))}}, ["w"], rank=1)
@@ -196,7 +217,7 @@ def low_rank_residuals(
     for task, expert in experts.items():
         for name in names:
             delta, dtype = difference(task, name, merged, expert), accumulation_dtype(merged[name].dtype)
-            changes[task][name] = truncated(delta, rank, dtype) if delta.dim() == MATRIX else Whole(delta.to(dtype))
+            changes[task][name] = truncated(delta.flatten(1), rank, dtype) if delta.dim() >= MATRIX else Whole(delta.to(dtype))
             progress(1)
     return Residuals(changes)
 
@@ -213,8 +234,6 @@ def difference(task: str, name: str, merged: Mapping[str, Tensor], expert: Mappi
         shapes = [list(weights[name].shape) if name in weights else "none" for weights in (merged, expert)]
         raise IncompatibleExperts(f"task {task!r}: {name!r} has the shape {shapes[0]} in the merged model and {shapes[1]} in the expert")
     delta = expert[name].double() - merged[name].double()
-    if delta.dim() > MATRIX:
-        raise UnsupportedFormat(f"{name!r} has {delta.dim()} dimensions; residuals are of matrices and of vectors")
     if not bool(delta.isfinite().all()):
         raise NonFiniteTensor(f"task {task!r}: {name!r} of the merged model or of the expert holds NaN or Inf")
     return delta

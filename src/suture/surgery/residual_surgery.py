@@ -1,7 +1,7 @@
 """Low-rank residuals with deep surgery on top: a little of the expert's weights, and corrections of what is still amiss."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 from suture.backbones import Backbone
 from suture.backbones.hooks import lasting
@@ -18,9 +19,11 @@ from suture.surgery.closed_form import ClosedForm
 from suture.surgery.deep import fit_deep_closed_form
 from suture.surgery.deep_fit import fit_deep_surgery
 from suture.surgery.module import Surgery
-from suture.surgery.residual import Change, LowRank, Residuals, low_rank_residuals, tensors_of_blocks
+from suture.surgery.residual import Change, LowRank, Residuals, as_matrix, low_rank_residuals, tensors_of_blocks
 from suture.surgery.schedule import Schedule
 from suture.types import Progress, no_progress
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def fit_residual_surgery(
     scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> ResidualSurgery:
-    """Return low-rank residuals of all linear layers of the blocks, and corrections after every block of the network that they make.
+    """Return low-rank residuals of the blocks' linear layers and convolutions, and corrections after every block of the network so made.
 
     Residuals come first: θ_t − θ_m by truncated SVD of rank ``residual_rank``, without data (:func:`suture.surgery.low_rank_residuals`).
     They give attention what no correction behind a block can: where to look. Vectors stay the merged model's, as corrections have
@@ -79,13 +82,13 @@ def fit_residual_surgery(
     Deterministic for a seed, and a task's part whatever tasks stand beside it. No hook outlives the call. ``progress`` counts inputs
     times (blocks + 1), then those of the refinement.
 
-    Raises :class:`UnsupportedFormat` for blocks without linear layers, and what those functions raise.
+    Raises :class:`UnsupportedFormat` for blocks without linear layers and convolutions, and what those functions raise.
 
     >>> texts = {"pets": ["cat", "dog", "emu", "fox"]}
     >>> sorted(fit_residual_surgery(texts, backbone, lambda task: expert, 1, ClosedForm(rank=2)).residuals.of("pets"))
     ['layers.0.0.weight', 'layers.1.0.weight']
     """
-    layers, changes, final, blocks = linear_layers(merged), {}, {}, {}
+    layers, changes, final, blocks = matrix_layers(merged), {}, {}, {}
     for task, own in calibration.items():
         inputs, experts = {task: own}, {task: expert_of(task)}
         plain = low_rank_residuals(merged.weights, {task: experts[task].weights}, layers, residual_rank)
@@ -101,44 +104,68 @@ def fit_residual_surgery(
 
 
 class _Added(nn.Module):
-    """What a change of a linear layer's matrix adds to its outputs; it can be trained."""
+    """A change of a layer's matrix that can be trained."""
 
     def __init__(self, change: LowRank) -> None:
         super().__init__()
         # The network runs in float32 whatever the precision of its weights on disk.
         self.left, self.right = (nn.Parameter(part.float().clone()) for part in change.parts())
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(functional.linear(x, self.right), self.left)
-
     def change(self) -> LowRank:
         """Return the change as it is now."""
         return LowRank(self.left.detach().clone(), self.right.detach().clone())
 
 
-def linear_layers(network: Backbone) -> dict[str, nn.Linear]:
-    """Return the linear layers of a network's blocks, by the names of their matrices on disk.
+class _AddedToOutputs(_Added):
+    """That of a linear layer, as what it adds to the outputs: r(out + in) products a token in place of a new matrix at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(functional.linear(x, self.right), self.left)
+
+
+class _AddedToWeights(_Added):
+    """That of a convolution, whose weights are far fewer than its outputs."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.left @ self.right).view_as(weight)
+
+
+def matrix_layers(network: Backbone) -> dict[str, nn.Module]:
+    """Return the linear layers and convolutions of a network's blocks, by the names of their weights on disk.
 
     Raises :class:`UnsupportedFormat` when there is none.
     """
     inside = set(tensors_of_blocks(network))
-    named = {f"{name}.weight": module for name, module in network.model.named_modules() if isinstance(module, nn.Linear)}
-    found = {source: named[name] for name, source in network.names.items() if source in inside and name in named}
+    named = {f"{name}.weight": module for name, module in network.model.named_modules() if isinstance(module, (nn.Linear, *CONVOLUTIONS))}
+    found: dict[str, nn.Module] = {source: named[name] for name, source in network.names.items() if source in inside and name in named}
     if not found:
-        raise UnsupportedFormat(f"{network.folder}: the blocks have no linear layers for residuals to change")
+        raise UnsupportedFormat(f"{network.folder}: the blocks have no linear layers and no convolutions for residuals to change")
     return found
 
 
+def factors_of(network: Backbone) -> int:
+    """Return the parameters of residuals of rank 1 of all those layers; raises what :func:`matrix_layers` raises."""
+    return sum(sum(as_matrix(network.weights.specs[name].shape)) for name in matrix_layers(network))
+
+
 @contextmanager
-def _changed(layers: Mapping[str, nn.Linear], changes: Mapping[str, Change]) -> Iterator[Mapping[str, _Added]]:
-    """Add changes of their matrices to layers for a moment; yields them as they can be trained.
+def _changed(layers: Mapping[str, nn.Module], changes: Mapping[str, Change]) -> Iterator[Mapping[str, _Added]]:
+    """Add changes of their matrices to layers for a moment; yields them as they can be trained."""
 
-    Outputs are changed and not the matrices: that costs r(out + in) products a token in place of new matrices at every step.
-    """
-    added = {name: _Added(change) for name, change in changes.items() if isinstance(change, LowRank)}
-
-    def hook_of(own: _Added) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def hook_of(own: _AddedToOutputs) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         return lambda _layer, inputs, output: output + own(inputs[0])
 
-    with lasting([layers[name].register_forward_hook(hook_of(own)) for name, own in added.items()]):
+    added: dict[str, _Added] = {}
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            change = changes[name]
+            if not isinstance(change, LowRank):
+                continue
+            if isinstance(layer, nn.Linear):
+                added[name] = own = _AddedToOutputs(change)
+                stack.enter_context(lasting([layer.register_forward_hook(hook_of(own))]))
+            else:
+                added[name] = _AddedToWeights(change)
+                register_parametrization(layer, "weight", added[name])
+                stack.callback(remove_parametrizations, layer, "weight", leave_parametrized=False)
         yield added

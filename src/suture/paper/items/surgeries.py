@@ -17,7 +17,7 @@ from suture.report.exhibits import AnyExhibit, Table
 SIZES: tuple[int | str, ...] = (4, 16, 64, BUDGET)
 """Ranks, and the share of the backbone's parameters that a task may cost."""
 BEST = "residual_surgery"
-RESIDUAL = {"low_rank_residual", "calibrated_residual", BEST}
+LOW_RANK, CALIBRATED_RESIDUAL = "low_rank_residual", "calibrated_residual"
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ SURGERIES = (
     Rival("deep closed form", {"procedure": DEEP}, sizes=(16,)),
     Rival("deep closed form", {"procedure": DEEP}, sizes=(4, 64, BUDGET), seeded=False),
     Rival("deep closed form, refined", {"procedure": DEEP, "refine": 300, "name": "deep, refined"}, sizes=(16,), seeded=False),
-    Rival("low-rank residual", {"procedure": "low_rank_residual"}, seeded=False),
-    Rival("calibrated residual", {"procedure": "calibrated_residual"}, seeded=False),
+    Rival("low-rank residual", {"procedure": LOW_RANK}, seeded=False),
+    Rival("calibrated residual", {"procedure": CALIBRATED_RESIDUAL}, seeded=False),
     Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,), seeded=False),
 )
 AFTER = (
@@ -63,7 +63,7 @@ FULL_ELSEWHERE = Rival(
     {"procedure": DEEP, "refine": 200, "refine_learning_rate": 1e-3, "name": "deep, refined"},
     sizes=(BUDGET,),
 )
-"""The same where blocks have no linear layers."""
+"""The same where blocks have no linear layers, and a budget spent on residuals of convolutions comes less close."""
 SAMPLES: tuple[int | str, ...] = (8, 32, WHOLE)
 QUICK_SIZES, QUICK_SAMPLES = (16, BUDGET), (8, WHOLE)
 
@@ -140,17 +140,26 @@ def _calibrated(study: Study) -> Sequence[Merge]:
 
 
 def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[tuple[Rival, int | str]]:
-    """Return what can be measured at which size: residuals are of linear layers in blocks, and some procedures correct behind blocks."""
+    """Return what can be measured at which size: residuals are of matrices in blocks, and some procedures correct behind blocks."""
     sizes = _sizes(study)
     return [
         (rival, size)
         for rival in rivals
-        if possible(study, {rival.name: rival.procedure}, merge)
-        and (study.linear or rival.procedure["procedure"] not in RESIDUAL)
-        and not (study.quick and "refine" in rival.procedure)
+        if possible(study, {rival.name: rival.procedure}, merge) and not (study.quick and "refine" in rival.procedure)
         for size in rival.sizes
-        if size in sizes
+        if size in sizes and _changeable(study, rival.procedure["procedure"], size)
     ]
+
+
+def _changeable(study: Study, procedure: str, size: int | str) -> bool:
+    """Say whether the blocks hold what a procedure changes, if it does.
+
+    What calibrates residuals looks at linear layers. In a convolutional network the norms, which plain residuals keep whole, take all
+    of a budget.
+    """
+    if study.linear or procedure not in (LOW_RANK, CALIBRATED_RESIDUAL, BEST):
+        return True
+    return study.affords_residuals(BUDGET) if procedure == BEST else procedure == LOW_RANK and study.matrices > 0 and size != BUDGET
 
 
 def _table(study: Study, found: Found, name: str, title: str, over: str, lines: Sequence[Line], notes: list[str]) -> Table:
