@@ -129,16 +129,30 @@ def test_layers_show_residuals_where_a_budget_buys_them(study: Study) -> None:
     def shown(own: Study) -> set[str]:
         return {each.recipe.surgery[0].procedure for each in ITEMS["layers"].measures(own) if isinstance(each, layers.Drift)}
 
-    rich = replace(study, widths=10, parameters=31_000)
+    rich = replace(study, widths=10, matrices=180, whole=130, parameters=31_000)
     assert (study.linear, study.affords("1%"), rich.affords("1%"), replace(rich, parameters=30_999).affords("1%")) == (
         True,
         False,
         True,
         False,
     )
+    assert replace(rich, linear=False, parameters=3_000).affords("1%")
     bought = {"low_rank_residual", "calibrated_residual", "residual_surgery"}
     assert shown(rich) - shown(study) == bought
     assert not shown(replace(rich, linear=False)) & bought
+
+
+def test_of_convolutions_there_are_residuals_without_calibration(study: Study) -> None:
+    def shown(own: Study, size: str) -> set[str]:
+        return {line.surgery for line in surgeries._sized(own) if line.told == size}
+
+    network = replace(study, linear=False, widths=10, matrices=180, whole=400, parameters=31_000)
+    assert {"low-rank residual", "calibrated residual"} <= shown(study, "rank 16")
+    assert shown(network, "rank 16") & {"low-rank residual", "calibrated residual"} == {"low-rank residual"}
+    assert {"deep closed form", "residual surgery"} <= shown(network, "1%")
+    assert "low-rank residual" not in shown(network, "1%")  # what it keeps whole takes more than the share
+    assert "low-rank residual" in shown(replace(network, whole=130), "1%")
+    assert not {"low-rank residual", "residual surgery"} & shown(replace(network, parameters=20_000), "1%")
 
 
 def test_its_figures_are_those_of_a_run(study: Study, recipe_file: Path, tmp_path: Path) -> None:

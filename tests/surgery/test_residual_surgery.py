@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from backbones import zoo
 from suture.backbones import TextBackbone, open_backbone
@@ -31,7 +32,7 @@ from suture.surgery import (
 )
 from suture.surgery.operations import network_after
 from suture.surgery.residual import LowRank, tensors_of_blocks
-from suture.surgery.residual_surgery import factors_of
+from suture.surgery.residual_surgery import _changed, factors_of
 
 TEXTS = [f"{colour} is {'very ' * (place % 5)}not {word}" for place, colour in enumerate(["red", "blue"] * 20) for word in ("so", "it")]
 SCHEDULE = replace(Schedule.default(), iterations=12, steps_per_iteration=1, look_every=4, patience=12, decay=True)
@@ -80,11 +81,48 @@ def test_convolutions_are_changed_as_the_weights_that_are_saved(tmp_path: Path) 
         found = fit_residual_surgery({"pets": images}, merged, lambda _: expert, 1, ClosedForm(2), schedule, seed=1)
         assert all(len(merged.weights.specs[name].shape) == 4 for name in found.residuals.of("pets"))
         assert found.residuals.parameters("pets") == factors_of(merged)
-        # The network that was fitted, hooks and all, had the weights that a file of it gives.
         assert [type(module) for module in merged.model.modules()] == kinds
         network, z_expert = network_after(found, merged, "pets"), encode(expert, images)
         z = found.surgery("pets", encode(network, images, corrections=found.surgery.blocks_of("pets")))
         assert float((z - z_expert).abs().mean()) < 0.6 * float((encode(merged, images) - z_expert).abs().mean())
+        if schedule is None:  # what was fitted is the network that a file of it gives
+            alone = fit_deep_closed_form({"pets": images}, network, lambda _: expert, ClosedForm(2))
+            expected = alone("pets", encode(network, images, corrections=alone.blocks_of("pets")))
+            torch.testing.assert_close(z, expected, rtol=0, atol=1e-4)
+
+
+class Failed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["linear", "attention", "convolution", "groups"])
+def test_a_changed_layer_is_the_one_with_the_changed_weights(kind: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = {
+            "linear": lambda: nn.Linear(8, 8),
+            "attention": lambda: nn.MultiheadAttention(8, 2),
+            "convolution": lambda: nn.Conv2d(8, 6, 3, padding=1),
+            "groups": lambda: nn.Conv2d(8, 8, 3, groups=8),
+        }[kind]().requires_grad_(False)
+        x = torch.randn(5, 1, 8) if kind == "attention" else torch.randn(2, 8, 8, 8)
+        layer = network.out_proj if kind == "attention" else network
+        left, right = torch.randn(len(layer.weight), 2), torch.randn(2, layer.weight[0].numel())
+
+    def run() -> Tensor:
+        return network(x, x, x)[0] if kind == "attention" else network(x)
+
+    before, changes = run(), {"w": LowRank(left, right)}
+    with _changed({"w": layer}, changes) as added:
+        within = run()
+        within.sum().backward()
+        assert all(part.grad is not None and bool(part.grad.any()) for part in added["w"].parameters())
+    torch.testing.assert_close(run(), before, rtol=0, atol=0)
+    with pytest.raises(Failed), _changed({"w": layer}, changes):
+        raise Failed
+    assert not is_parametrized(layer)
+    layer.weight += (left @ right).view_as(layer.weight)
+    torch.testing.assert_close(within, run())
 
 
 def test_steps_bring_it_nearer_and_move_all_parts(bert: Path, experts: dict[str, Path]) -> None:

@@ -90,15 +90,11 @@ class ResidualSurgeryProcedure(DeepSolved):
         return self._residual_rank * factors_of(patient.merged) + patient.widths, 2 * patient.widths
 
     def within(self, patient: Patient, seed: int = 0, stage: Stage = silent) -> Procedure:
-        """Return the procedure of the highest ranks that the budget allows.
-
-        Unless their rank is given residuals get a share of it, and more where only that buys them a rank.
-        """
+        """Return the procedure of the highest ranks that the budget allows; residuals get a share of it unless their rank is given."""
         if self.budget is None or self.residual_rank is not None:
             return super().within(patient, seed, stage)
-        factors, most = factors_of(patient.merged), self.budget * patient.size
-        least = int(factors + 3 * patient.widths <= most)
-        return self.model_copy(update={"residual_rank": max(least, int(SHARE * most / factors))}).within(patient, seed, stage)
+        shared = self.model_copy(update={"residual_rank": int(SHARE * self.budget * patient.size / factors_of(patient.merged))})
+        return shared.within(patient, seed, stage)
 
     def told(self) -> str:
         """Tell the ranks, and the steps."""

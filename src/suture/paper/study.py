@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
 from suture.merging.batch_norm import recalibrates
+from suture.surgery.residual import tensors_of_blocks
 from suture.surgery.residual_surgery import factors_of, matrix_layers
 from suture.types import Stage, silent
 
@@ -68,6 +70,8 @@ class Study:
     """Whether its blocks hold linear layers."""
     matrices: int = 0
     """The parameters of residuals of rank 1 of all linear layers and convolutions in its blocks."""
+    whole: int = 0
+    """The parameters of all else in its blocks, which residuals alone keep whole."""
     labelled: bool = False
     """Whether every task has a labelled training split, for joint training."""
 
@@ -113,15 +117,16 @@ class Study:
     def affords(self, budget: str) -> bool:
         """Say whether a share of a backbone's parameters, such as ``"1%"``, buys surgery in its blocks a rank.
 
-        A small network's does not: a residual of rank 1 takes 31 widths of a block, a correction behind it 3.
+        A small network's does not: a correction of rank 1 takes 3 numbers for each feature.
         """
-        return self.widths * (31 if self.linear else 3) <= self._share(budget)
+        return 3 * self.widths <= self.share(budget) and (self.affords_residuals(budget) or not self.linear)
 
     def affords_residuals(self, budget: str) -> bool:
-        """Say whether it buys both, residuals and corrections of rank 1."""
-        return 0 < self.matrices <= self._share(budget) - 3 * self.widths
+        """Say whether it buys residuals of rank 1, and what they keep whole."""
+        return 0 < self.matrices <= self.share(budget) - self.whole
 
-    def _share(self, budget: str) -> float:
+    def share(self, budget: str) -> float:
+        """Return the parameters that a budget comes to."""
         return float(budget.rstrip("%")) / 100 * self.parameters
 
     @property
@@ -263,6 +268,8 @@ def _shape(setting: Setting) -> dict[str, Any]:
     shape: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in backbone.model.parameters())}
     with suppress(SutureError):
         shape |= {"depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
-        layers = matrix_layers(backbone).values()
-        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in layers), "matrices": factors_of(backbone)}
+        layers = matrix_layers(backbone)
+        kept = [prod(backbone.weights.specs[name].shape) for name in tensors_of_blocks(backbone) if name not in layers]
+        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in layers.values())}
+        shape |= {"matrices": factors_of(backbone), "whole": sum(kept)}
     return shape

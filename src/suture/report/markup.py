@@ -13,7 +13,7 @@ RESULTS = "Results"
 MANY = 6
 """Columns from which a table's deviations stand under the values where there is little room."""
 HEIGHTS = {"bars": 330, "dots": 45, "lines": 350, "plane": 462}
-"""Room kept for pictures that are yet to be drawn, pixels; each row of dots has its own beside."""
+"""Room kept for pictures that are yet to be drawn, pixels; a row of dots takes :data:`suture.report.charts.ROW` more."""
 
 
 def sections_of(report: Report) -> dict[str, list[AnyExhibit]]:

@@ -9,9 +9,10 @@ from torch import Tensor
 def eigh(matrix: Float64[Tensor, "k k"]) -> tuple[Float64[Tensor, " k"], Float64[Tensor, "k k"]]:
     """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors, in columns.
 
-    MKL's divide and conquer gives up on a rare matrix that is well in order, of rounding in all but a few directions; a transposed copy
-    of it may do. NumPy, which comes with another LAPACK, is then asked; for what is not finite it raises
-    :class:`numpy.linalg.LinAlgError`.
+    MKL's divide and conquer gives up on a rare matrix that is well in order, of rounding in all but a few directions. NumPy, which comes
+    with another LAPACK, is then asked.
+
+    Raises :class:`numpy.linalg.LinAlgError` when that finds none either, as for NaN or Inf.
 
     >>> eigh(torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64)))[0]
     tensor([1., 2.], dtype=torch.float64)

@@ -42,7 +42,7 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The shape of the matrix."""
+        """The shape of the matrix; of a convolution, (out, in · kernel)."""
         return self.left.shape[0], self.right.shape[1]
 
     def parts(self) -> tuple[Tensor, ...]:
@@ -179,12 +179,9 @@ def digest_of(changes: Mapping[str, Change]) -> str:
 
 
 def tensors_of_blocks(backbone: Backbone) -> list[str]:
-    """Return the names on disk of all weights of an encoder's blocks; embeddings, and what stands after the blocks, are not among them.
-
-    Running statistics of norms are; whole numbers, such as the counts of batches beside them, are not.
-    """
-    blocks, specs = tuple(f"{name}." for names in backbone.block_names for name in names), backbone.weights.specs
-    return [source for name, source in backbone.names.items() if name.startswith(blocks) and specs[source].dtype.is_floating_point]
+    """Return the names on disk of all tensors of an encoder's blocks; embeddings, and what stands after the blocks, are not among them."""
+    blocks = tuple(f"{name}." for names in backbone.block_names for name in names)
+    return [source for name, source in backbone.names.items() if name.startswith(blocks)]
 
 
 @torch.no_grad()
@@ -197,10 +194,10 @@ def low_rank_residuals(
 ) -> Residuals:
     """Return Δ_t ≈ θ_t − θ_m for each task, without data: matrices by truncated SVD, all else whole.
 
-    Of all matrices of that rank a truncated SVD is the nearest in Frobenius norm (Eckart and Young, 1936). ``names`` are names on disk,
-    as :func:`tensors_of_blocks` gives them; a convolution's weights are the matrix of its filters. Matrices that have less than that rank
-    get their own. Deterministic; computed in float64,
-    kept in float32 (float64 for weights in float64). ``progress`` counts tensors.
+    Of all matrices of that rank a truncated SVD is the nearest in Frobenius norm (Eckart and Young, 1936). A convolution's weights are the
+    matrix of its filters, (out, in · kernel). ``names`` are names on disk, as :func:`tensors_of_blocks` gives them. Matrices that have less
+    than that rank get their own. Deterministic; computed in float64, kept in float32 (float64 for weights in float64). ``progress`` counts
+    tensors.
 
     Raises :class:`InvalidHyperparameter` for a negative rank, :class:`IncompatibleExperts` when a tensor is absent or of another shape,
     :class:`NonFiniteTensor` for NaN or Inf.

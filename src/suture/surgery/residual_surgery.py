@@ -79,8 +79,8 @@ def fit_residual_surgery(
     :func:`suture.surgery.fit_deep_surgery`, from there on; with a held-out part never worse on that.
 
     It joins SurgeryV2 (Yang et al., 2024, arXiv 2410.14389) with low-rank changes as of LoRA (Hu et al., 2021, arXiv 2106.09685).
-    Deterministic for a seed, and a task's part whatever tasks stand beside it. No hook outlives the call. ``progress`` counts inputs
-    times (blocks + 1), then those of the refinement.
+    Deterministic for a seed, and a task's part whatever tasks stand beside it. The network is as it was after the call. ``progress`` counts
+    inputs times (blocks + 1), then those of the refinement.
 
     Raises :class:`UnsupportedFormat` for blocks without linear layers and convolutions, and what those functions raise.
 
@@ -124,7 +124,7 @@ class _AddedToOutputs(_Added):
 
 
 class _AddedToWeights(_Added):
-    """That of a convolution, whose weights are far fewer than its outputs."""
+    """That of any other layer, such as a convolution, whose weights are far fewer than its outputs."""
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + (self.left @ self.right).view_as(weight)
@@ -151,21 +151,25 @@ def factors_of(network: Backbone) -> int:
 @contextmanager
 def _changed(layers: Mapping[str, nn.Module], changes: Mapping[str, Change]) -> Iterator[Mapping[str, _Added]]:
     """Add changes of their matrices to layers for a moment; yields them as they can be trained."""
-
-    def hook_of(own: _AddedToOutputs) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        return lambda _layer, inputs, output: output + own(inputs[0])
-
-    added: dict[str, _Added] = {}
     with ExitStack() as stack:
-        for name, layer in layers.items():
-            change = changes[name]
-            if not isinstance(change, LowRank):
-                continue
-            if isinstance(layer, nn.Linear):
-                added[name] = own = _AddedToOutputs(change)
-                stack.enter_context(lasting([layer.register_forward_hook(hook_of(own))]))
-            else:
-                added[name] = _AddedToWeights(change)
-                register_parametrization(layer, "weight", added[name])
-                stack.callback(remove_parametrizations, layer, "weight", leave_parametrized=False)
-        yield added
+        yield {
+            name: stack.enter_context(_changed_layer(layers[name], change))
+            for name, change in changes.items()
+            if isinstance(change, LowRank)
+        }
+
+
+@contextmanager
+def _changed_layer(layer: nn.Module, change: LowRank) -> Iterator[_Added]:
+    # By its exact type: layers of attention are linear ones by descent, but their weights are read past them.
+    if type(layer) is nn.Linear:
+        outputs = _AddedToOutputs(change)
+        with lasting([layer.register_forward_hook(lambda _layer, inputs, output: output + outputs(inputs[0]))]):
+            yield outputs
+        return
+    weights = _AddedToWeights(change)
+    register_parametrization(layer, "weight", weights)
+    try:
+        yield weights
+    finally:
+        remove_parametrizations(layer, "weight", leave_parametrized=False)

@@ -46,6 +46,7 @@ SURGERIES = (
     Rival("low-rank residual", {"procedure": LOW_RANK}, seeded=False),
     Rival("calibrated residual", {"procedure": CALIBRATED_RESIDUAL}, seeded=False),
     Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,), seeded=False),
+    Rival("residual surgery", {"procedure": BEST, "residual_rank": 1}, sizes=(BUDGET,), seeded=False),
 )
 AFTER = (
     Rival("surgery", {"procedure": SURGERY}, sizes=(16,)),
@@ -63,7 +64,7 @@ FULL_ELSEWHERE = Rival(
     {"procedure": DEEP, "refine": 200, "refine_learning_rate": 1e-3, "name": "deep, refined"},
     sizes=(BUDGET,),
 )
-"""The same where blocks have no linear layers, and a budget spent on residuals of convolutions comes less close."""
+"""The same where blocks have no linear layers."""
 SAMPLES: tuple[int | str, ...] = (8, 32, WHOLE)
 QUICK_SIZES, QUICK_SAMPLES = (16, BUDGET), (8, WHOLE)
 
@@ -147,19 +148,20 @@ def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[tuple
         for rival in rivals
         if possible(study, {rival.name: rival.procedure}, merge) and not (study.quick and "refine" in rival.procedure)
         for size in rival.sizes
-        if size in sizes and _changeable(study, rival.procedure["procedure"], size)
+        if size in sizes and _changeable(study, rival.procedure, size)
     ]
 
 
-def _changeable(study: Study, procedure: str, size: int | str) -> bool:
-    """Say whether the blocks hold what a procedure changes, if it does.
+def _changeable(study: Study, procedure: Mapping[str, Any], size: int | str) -> bool:
+    """Say whether the blocks hold what a procedure changes, if it does, and a budget buys a rank of that.
 
-    What calibrates residuals looks at linear layers. In a convolutional network the norms, which plain residuals keep whole, take all
-    of a budget.
+    What calibrates residuals looks at linear layers. Of convolutions a share of 1 % may buy none, so there residuals get a rank by name.
     """
-    if study.linear or procedure not in (LOW_RANK, CALIBRATED_RESIDUAL, BEST):
-        return True
-    return study.affords_residuals(BUDGET) if procedure == BEST else procedure == LOW_RANK and study.matrices > 0 and size != BUDGET
+    if procedure["procedure"] == LOW_RANK:
+        return study.matrices > 0 if isinstance(size, int) else study.affords_residuals(size)
+    if "residual_rank" in procedure:
+        return not study.linear and 0 < study.matrices <= study.share(BUDGET) - 3 * study.widths
+    return study.linear or procedure["procedure"] not in (CALIBRATED_RESIDUAL, BEST)
 
 
 def _table(study: Study, found: Found, name: str, title: str, over: str, lines: Sequence[Line], notes: list[str]) -> Table:
