@@ -1,6 +1,5 @@
 """The procedures of surgery that change weights: low-rank residuals, alone or with deep surgery on top."""
 
-from math import prod
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -8,7 +7,7 @@ from pydantic import Field
 from suture.bibliography import LORA, REDUCED_RANK, SURGERY_V2, SVD_LLM, TRUNCATED_SVD, Paper
 from suture.experiment.procedure import DeepSolved, Patient, Procedure
 from suture.surgery import ClosedForm, Operation, calibrated_residuals, fit_residual_surgery, low_rank_residuals
-from suture.surgery.residual import MATRIX, as_matrix, tensors_of_blocks
+from suture.surgery.residual import parameters_of_residuals, tensors_of_blocks
 from suture.surgery.residual_surgery import factors_of
 from suture.types import Progress, Stage, silent
 
@@ -27,9 +26,7 @@ class ResidualProcedure(Procedure):
 
     def cost(self, patient: Patient) -> tuple[int, int]:
         """Return the parameters of all that is no matrix, and of the factors of all matrices."""
-        shapes = [patient.merged.weights.specs[name].shape for name in tensors_of_blocks(patient.merged)]
-        matrices = [as_matrix(shape) for shape in shapes if len(shape) >= MATRIX]
-        return sum(prod(shape) for shape in shapes if len(shape) < MATRIX), sum(map(sum, matrices))
+        return parameters_of_residuals(patient.merged)
 
 
 class LowRankResidual(ResidualProcedure):

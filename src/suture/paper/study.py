@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
 from suture.merging.batch_norm import recalibrates
-from suture.surgery.residual import tensors_of_blocks
-from suture.surgery.residual_surgery import factors_of, matrix_layers
+from suture.surgery.residual import parameters_of_residuals
+from suture.surgery.residual_surgery import matrix_layers
 from suture.types import Stage, silent
 
 MODES: tuple[Mode, ...] = ("held-out", "transductive")
@@ -69,7 +68,7 @@ class Study:
     linear: bool = False
     """Whether its blocks hold linear layers."""
     matrices: int = 0
-    """The parameters of residuals of rank 1 of all linear layers and convolutions in its blocks."""
+    """The parameters of residuals of rank 1 of all matrices and convolutions in its blocks."""
     whole: int = 0
     """The parameters of all else in its blocks, which residuals alone keep whole."""
     labelled: bool = False
@@ -268,8 +267,6 @@ def _shape(setting: Setting) -> dict[str, Any]:
     shape: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in backbone.model.parameters())}
     with suppress(SutureError):
         shape |= {"depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
-        layers = matrix_layers(backbone)
-        kept = [prod(backbone.weights.specs[name].shape) for name in tensors_of_blocks(backbone) if name not in layers]
-        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in layers.values())}
-        shape |= {"matrices": factors_of(backbone), "whole": sum(kept)}
+        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in matrix_layers(backbone).values())}
+        shape |= dict(zip(("whole", "matrices"), parameters_of_residuals(backbone), strict=True))
     return shape

@@ -184,6 +184,13 @@ def tensors_of_blocks(backbone: Backbone) -> list[str]:
     return [source for name, source in backbone.names.items() if name.startswith(blocks)]
 
 
+def parameters_of_residuals(backbone: Backbone) -> tuple[int, int]:
+    """Return what residuals of an encoder's blocks cost a task: the parameters kept whole, and those of the factors for each rank."""
+    shapes = [backbone.weights.specs[name].shape for name in tensors_of_blocks(backbone)]
+    factors = [sum(as_matrix(shape)) for shape in shapes if len(shape) >= MATRIX]
+    return sum(math.prod(shape) for shape in shapes if len(shape) < MATRIX), sum(factors)
+
+
 @torch.no_grad()
 def low_rank_residuals(
     merged: Mapping[str, Tensor],
