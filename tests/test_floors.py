@@ -9,6 +9,7 @@ FLOORS = {
     "types": 0,
     "task_vector": 0,
     "bibliography": 0,
+    "factoring": 0,
     "randomness": 0,
     "inputs": 0,
     "checkpoints": 1,

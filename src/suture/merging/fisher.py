@@ -11,6 +11,7 @@ from torch import Tensor
 
 from suture.bibliography import FISHER_MERGING, Paper
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
+from suture.factoring import svd
 from suture.merging.calibration import Calibration, rows_of_one, sampled_count, sampled_rows
 from suture.merging.method import Block, DataDrivenMethod, Statistics, Survey, network_weights, require_positive, require_seed
 from suture.types import Progress
@@ -109,7 +110,7 @@ def fisher_directions(logits: Float[Tensor, " c"]) -> Float[Tensor, "r c"]:
     p = logits.double().softmax(dim=0)
     # Row y is √p(y) s_y; unlike diag(p) − p pᵀ, this keeps its digits when one class has nearly all of p.
     scores = p.sqrt()[:, None] * (torch.eye(len(p), dtype=p.dtype) - p)
-    _, values, directions = torch.linalg.svd(scores)
+    _, values, directions = svd(scores)
     kept = values.square() > ROUNDING * values.square().sum()
     scaled: Tensor = values[:, None] * directions
     return scaled[kept].to(logits.dtype)

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from suture.bibliography import ISOTROPIC_MERGING, Paper
+from suture.factoring import svd
 from suture.merging.matrices import MatrixMethod
 
 
@@ -30,7 +31,7 @@ class IsoC(MatrixMethod):
 
     def merged(self, vectors: Float64[Tensor, "t out in"]) -> Float64[Tensor, "out in"]:
         """Return σ̄ · U Vᵀ of the sum."""
-        left, values, right = torch.linalg.svd(vectors.sum(dim=0), full_matrices=False)
+        left, values, right = svd(vectors.sum(dim=0))
         # The sum was formed from float32 task vectors: what is below their rounding is no direction.
         real = values > values[0] * torch.finfo(torch.float32).eps
         flat: Tensor = values.mean() * left[:, real] @ right[real]

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from suture.bibliography import TASK_SINGULAR_VECTORS, Paper
+from suture.factoring import svd
 from suture.merging.matrices import MatrixMethod
 
 
@@ -38,11 +39,11 @@ class TsvM(MatrixMethod):
 
 def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the first singular directions, as columns, and values."""
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    left, values, right = svd(matrix)
     return left[:, :count], values[:count], right[:count].T
 
 
 def _orthonormal(matrix: Tensor) -> Tensor:
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    left, _, right = svd(matrix)
     nearest: Tensor = left @ right
     return nearest

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from suture.errors import DataError
-from suture.surgery.eigen import eigh
+from suture.factoring import eigh
 
 SHRINKAGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 FOLDS = 5

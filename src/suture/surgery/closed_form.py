@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from suture.errors import InvalidHyperparameter
-from suture.surgery.eigen import eigh
+from suture.factoring import eigh
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.pairs import Pair, check_pairs
 from suture.surgery.threads import one_thread

@@ -14,7 +14,7 @@ from torch import Tensor
 from suture.backbones import Backbone
 from suture.checkpoints import Checkpoint
 from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName
-from suture.surgery.eigen import eigh
+from suture.factoring import eigh
 from suture.surgery.threads import one_thread
 from suture.task_vector import accumulation_dtype
 from suture.types import Progress, no_progress
