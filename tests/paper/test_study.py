@@ -12,6 +12,7 @@ from suture.errors import InvalidRecipe, OutputError
 from suture.experiment import read_recipe
 from suture.experiment.setting import prepare
 from suture.paper import Study, chosen, settings_for, study_of, write_paper
+from suture.paper import study as study_module
 from suture.paper.items.item import baseline, operated, plain
 from suture.paper.items.online import SWEEP
 from suture.paper.merges import ADA_MERGING, TASK_ARITHMETIC
@@ -102,3 +103,14 @@ def test_quick_is_told(recipe_file: Path) -> None:
     assert study.seeds == (0,)
     assert any("Quick: shorter schedules" in note for note in study.told)
     assert any("One seed" in note for note in study.told)
+
+
+def test_what_learns_by_gradient_does_so_in_the_precision_that_is_quickest(
+    studied: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformer, asked = studied(), studied(calibration={"precision": "float32"})
+    monkeypatch.setattr(study_module, "_shape", lambda _: {"depth": 2, "linear": False})
+    convolutional = studied()
+    assert [each.precision for each in (transformer, asked, convolutional)] == ["bfloat16", "float32", "float32"]
+    assert any("in bfloat16 (autocast)." in note for note in transformer.told)
+    assert any("in float32." in note for note in convolutional.told)
