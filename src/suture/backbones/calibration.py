@@ -15,7 +15,7 @@ from suture.backbones.batch_norm import measured_statistics
 from suture.backbones.batching import batches_of_like_length
 from suture.backbones.heads import Head
 from suture.backbones.precision import in_precision
-from suture.backbones.walk import BlockWalk, real_tokens, stages_of, watched
+from suture.backbones.walk import BlockWalk, entering_rows, is_linear, stages_of, watched
 from suture.errors import DataError
 
 TOKENS_PER_BATCH = 1024
@@ -83,7 +83,7 @@ class TaskCalibration:
     def _blocks(self) -> list[tuple[list[str], list[str]]]:
         """The modules that are blocks, with the names on disk of their linear layers' weights."""
 
-        def block_of(layer: tuple[str, str, nn.Linear]) -> list[str]:
+        def block_of(layer: tuple[str, str, nn.Module]) -> list[str]:
             inside = (block for block in self.backbone.block_names if any(layer[0].startswith(f"{each}.") for each in block))
             return next(inside, [layer[0]])
 
@@ -96,13 +96,13 @@ class TaskCalibration:
             yield TaskBatch(self, [chosen[place] for place in sorted(places)])
 
     def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
-        """Run inputs forward and show ``look`` the real tokens that enter every linear layer; no hook outlives the call."""
+        """Run inputs forward and show ``look`` the rows that enter every linear layer; no hook outlives the call."""
         real: list[Tensor | None] = []
         last: list[Tensor] = []
 
-        def show(source: str, _: nn.Module, entering: Tensor) -> None:
+        def show(source: str, layer: nn.Module, entering: Tensor) -> None:
             if not last or last[0] is not entering:
-                last[:] = [entering, real_tokens(entering, real[0])]
+                last[:] = [entering, entering_rows(layer, entering, real[0])]
             look(source, last[1])
 
         with torch.no_grad(), watched({source: layer for _, source, layer in self._linear()}, show):
@@ -129,10 +129,10 @@ class TaskCalibration:
         """Return the statistics of norms over batches, by their names on disk, over all inputs, tasks mixed."""
         return measured_statistics(self.backbone, weights, self.prepared)
 
-    def _linear(self) -> list[tuple[str, str, nn.Linear]]:
+    def _linear(self) -> list[tuple[str, str, nn.Module]]:
         """Return the linear layers whose weights are on disk: each one's name in the model, its weight's name on disk, and itself."""
         names, modules = self.backbone.names, self.backbone.model.named_modules()
-        return [(n, names[f"{n}.weight"], layer) for n, layer in modules if isinstance(layer, nn.Linear) and f"{n}.weight" in names]
+        return [(n, names[f"{n}.weight"], layer) for n, layer in modules if is_linear(layer) and f"{n}.weight" in names]
 
 
 @dataclass(frozen=True)

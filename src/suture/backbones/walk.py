@@ -15,10 +15,8 @@ from suture.backbones.backbone import Backbone
 from suture.backbones.blocks import Passage
 from suture.backbones.hooks import lasting
 from suture.backbones.precision import in_precision
+from suture.backbones.tokens import tokens_of
 from suture.errors import UnsupportedFormat
-
-LAYERS = (nn.Linear, nn.LayerNorm)
-"""The kinds of layers that a walk looks into."""
 
 
 @dataclass
@@ -66,7 +64,7 @@ class BlockWalk:
                 with self._running(weights), watched({layer: module}, _stop):
                     self.backbone.blocks.step(self.number, passage)
             except _Entered as found:
-                tokens = real_tokens(found.entering, real)
+                tokens = entering_rows(module, found.entering, real)
             else:
                 raise UnsupportedFormat(f"the layer of {layer!r} runs for some inputs and not for others")
             yield nn.functional.layer_norm(tokens, module.normalized_shape, eps=module.eps) if isinstance(module, nn.LayerNorm) else tokens
@@ -135,7 +133,19 @@ def layers_within(backbone: Backbone, number: int) -> dict[str, nn.Module]:
     """Return the linear layers and norms of a block whose weights are on disk, by the names of those."""
     names, model = backbone.names, backbone.model
     inner = [pair for block in backbone.block_names[number] for pair in model.get_submodule(block).named_modules(prefix=block)]
-    return {names[f"{n}.weight"]: layer for n, layer in inner if isinstance(layer, LAYERS) and f"{n}.weight" in names}
+    looked_into = [(n, layer) for n, layer in inner if is_linear(layer) or isinstance(layer, nn.LayerNorm)]
+    return {names[f"{n}.weight"]: layer for n, layer in looked_into if f"{n}.weight" in names}
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Say whether a layer is a linear map of rows: a linear layer, or a convolution of one place, whose rows are the places of a map.
+
+    >>> [is_linear(layer) for layer in (nn.Linear(4, 2), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 3), nn.Conv2d(4, 4, 1, groups=4))]
+    [True, True, False, False]
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return isinstance(layer, nn.Linear)
+    return layer.kernel_size == layer.stride == (1, 1) and layer.padding in ((0, 0), "valid", "same") and layer.groups == 1
 
 
 @contextmanager
@@ -149,8 +159,10 @@ def watched(layers: Mapping[str, nn.Module], show: Callable[[str, nn.Module, Ten
         yield
 
 
-def real_tokens(entering: Tensor, real: Tensor | None) -> Tensor:
-    """Return the real tokens of what enters a layer, shape (n, in)."""
+def entering_rows(layer: nn.Module, entering: Tensor, real: Tensor | None) -> Tensor:
+    """Return the rows that enter a layer, shape (n, in): real tokens, or the places of a map."""
+    if isinstance(layer, nn.Conv2d):
+        return tokens_of(entering).flatten(0, 1)
     # What does not run over the tokens, as a pooler, enters whole.
     over_tokens = real is not None and entering.dim() == 3 and entering.shape[:2] == real.shape
     return entering[real] if over_tokens else entering.reshape(-1, entering.shape[-1])

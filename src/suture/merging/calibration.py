@@ -86,7 +86,7 @@ class Calibration(Protocol):
         ...
 
     def watch(self, weights: Mapping[str, Tensor], rows: Sequence[Sequence[int]], look: Callable[[str, Tensor], None]) -> None:
-        """Run inputs forward and show ``look`` what enters every linear layer: its weight's name and the real tokens, shape (n, in).
+        """Run inputs forward and show ``look`` what enters every linear layer: its weight's name and the rows, shape (n, in).
 
         Layers that one tensor enters may be shown one and the same, one after the other.
         """

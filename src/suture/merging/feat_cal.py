@@ -44,7 +44,8 @@ class FeatCal(DataDrivenMethod):
     μ = ``ridge``, ρ = ``anchor``, α = ``blend``; ‖C‖ is the Frobenius norm, without the ones.
 
     A LayerNorm is the diagonal form: for each feature the same system for its scale and bias, two unknowns, on the normalised inputs;
-    their power is near one, so ‖C_t‖ is the number of tokens. What stands outside the blocks (embeddings, last norm, pooler) is merged
+    their power is near one, so ‖C_t‖ is the number of tokens. A convolution of one place (1 × 1, stride 1, one group) is a linear layer
+    over the places of a map. Wider ones, norms over batches, and what stands outside the blocks (embeddings, last norm, pooler) are merged
     by ``start``. At most ``samples`` unlabelled inputs of every task, which ``seed`` draws; it is the seed of ``start`` as well.
 
     The systems are solved in float64 for the deviation from the base. Time: about seven encodings of the inputs, and two products
@@ -196,7 +197,7 @@ class _System:
         """Yield the task vectors of weight and bias, by name."""
         right = self.right + self.drift @ self._rows(lambda block: block.base)
         rows = torch.linalg.solve(self.left, right)
-        norm, width = rows.dim() == 3, self.blocks[0].base.shape[-1]
+        norm, width = rows.dim() == 3, self.blocks[0].base[0].numel()
         parts = rows.squeeze(2).T if norm else (rows[:width].T, rows[width:])
         for block, part in zip(self.blocks, parts, strict=False):
             yield block.name, part.reshape(block.base.shape).to(block.task_vectors.dtype)
@@ -206,7 +207,7 @@ class _System:
         weight, *bias = (of(block).double() for block in self.blocks)
         if weight.dim() == 1:
             return torch.stack([weight, *bias], dim=1).unsqueeze(2)
-        return torch.cat([weight.T, *(own.unsqueeze(0) for own in bias)])
+        return torch.cat([weight.flatten(1).T, *(own.unsqueeze(0) for own in bias)])
 
 
 def _columns(x: Float64[Tensor, "n k"], last: int, norm: bool) -> Float64[Tensor, "*k n p"]:

@@ -1,5 +1,6 @@
 """Methods that merge matrices as a whole, by their singular values, and average all else."""
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +16,10 @@ MATRIX = 2
 
 @dataclass(frozen=True)
 class MatrixMethod(MergingMethod):
-    """For a matrix θ_m = θ_0 + λ · merged(τ_1 … τ_T), λ = ``scale``; tensors that are not matrices are averaged."""
+    """For a matrix θ_m = θ_0 + λ · merged(τ_1 … τ_T), λ = ``scale``; tensors that are not matrices are averaged.
+
+    The weight of a convolution of one place, shape (out, in, 1, 1), is a matrix.
+    """
 
     elementwise: ClassVar[bool] = False
 
@@ -30,6 +34,7 @@ class MatrixMethod(MergingMethod):
 
     def combine(self, block: Block, statistics: Statistics) -> Tensor:  # noqa: ARG002
         """Return the merged task vector of a whole tensor; decompositions run in float64."""
-        if block.base.dim() != MATRIX or block.base.numel() == 0:
+        shape = block.base.shape
+        if len(shape) < MATRIX or math.prod(shape[MATRIX:]) != 1 or block.base.numel() == 0:
             return block.task_vectors.mean(dim=0)
-        return self.merged(block.task_vectors.double()).mul_(self.scale).to(block.task_vectors.dtype)
+        return self.merged(block.task_vectors.flatten(2).double()).mul_(self.scale).to(block.task_vectors.dtype).view(shape)

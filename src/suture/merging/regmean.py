@@ -46,6 +46,8 @@ class RegMean(DataDrivenMethod):
     feature that is zero in every input, of which nothing is known, is averaged. Scaled to a unit diagonal, the rest has no eigenvalue
     below 1 − α, be there fewer tokens than features; with α = 1 the directions that no token has are averaged as well.
 
+    A convolution of one place (1 × 1, stride 1, one group) is a linear layer over the places of a map. Wider ones are averaged.
+
     Memory: one expert and its Gram matrices; those of all experts wait on disk, in float64, as α = 1 tells seen directions from
     unseen ones by digits that float32 does not have.
 
@@ -124,8 +126,8 @@ def regress(block: Block, grams: Sequence[GramMatrices], alpha: float) -> Tensor
     """Return the task vector of the regression where every expert has a Gram matrix, else the average."""
     if block.base.numel() == 0 or not all(block.name in own for own in grams):
         return block.task_vectors.mean(dim=0)
-    solution: Tensor = regression_mean(block.task_vectors, (own[block.name] for own in grams), alpha)
-    return solution.to(block.task_vectors.dtype)
+    solution: Tensor = regression_mean(block.task_vectors.flatten(2), (own[block.name] for own in grams), alpha)
+    return solution.to(block.task_vectors.dtype).view_as(block.base)
 
 
 def regression_mean(vectors: Float[Tensor, "t out in"], grams: Iterable[Float[Tensor, "in in"]], alpha: float) -> Float[Tensor, "out in"]:
