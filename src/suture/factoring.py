@@ -4,6 +4,10 @@ MKL's divide and conquer gives up on a rare matrix that is well in order, of rou
 another LAPACK, is then asked. Both raise :class:`numpy.linalg.LinAlgError` when that finds none either, as for NaN or Inf.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
@@ -16,11 +20,8 @@ def eigh(matrix: Float64[Tensor, "k k"]) -> tuple[Float64[Tensor, " k"], Float64
     >>> eigh(torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64)))[0]
     tensor([1., 2.], dtype=torch.float64)
     """
-    try:
-        values, vectors = torch.linalg.eigh(matrix)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        values, vectors = map(torch.from_numpy, np.linalg.eigh(matrix.numpy(force=True)))
-    return values.to(matrix.device), vectors.to(matrix.device)
+    values, vectors = _found(matrix, torch.linalg.eigh, np.linalg.eigh)
+    return values, vectors
 
 
 def svd(matrix: Float[Tensor, "m n"]) -> tuple[Float[Tensor, "m r"], Float[Tensor, " r"], Float[Tensor, "r n"]]:
@@ -29,8 +30,12 @@ def svd(matrix: Float[Tensor, "m n"]) -> tuple[Float[Tensor, "m r"], Float[Tenso
     >>> svd(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))[1]
     tensor([2., 1.])
     """
+    left, values, right = _found(matrix, partial(torch.linalg.svd, full_matrices=False), partial(np.linalg.svd, full_matrices=False))
+    return left, values, right
+
+
+def _found(matrix: Tensor, first: Callable[[Tensor], tuple[Tensor, ...]], second: Callable[[Any], tuple[Any, ...]]) -> tuple[Tensor, ...]:
     try:
-        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return first(matrix)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        left, values, right = map(torch.from_numpy, np.linalg.svd(matrix.numpy(force=True), full_matrices=False))
-    return left.to(matrix.device), values.to(matrix.device), right.to(matrix.device)
+        return tuple(torch.from_numpy(part).to(matrix.device) for part in second(matrix.numpy(force=True)))
