@@ -142,13 +142,14 @@ def test_layers_show_residuals_where_a_budget_buys_them(study: Study) -> None:
     assert not shown(replace(rich, linear=False)) & bought
 
 
-def test_of_convolutions_there_are_residuals_without_calibration(study: Study) -> None:
+def test_of_convolutions_there_are_residuals_and_calibrated_ones_where_some_have_one_place(study: Study) -> None:
     def shown(own: Study, size: str) -> set[str]:
         return {line.surgery for line in surgeries._sized(own) if line.told == size}
 
-    network = replace(study, linear=False, widths=10, matrices=180, whole=400, parameters=31_000)
+    network = replace(study, linear=False, rows=False, widths=10, matrices=180, whole=400, parameters=31_000)
     assert {"low-rank residual", "calibrated residual"} <= shown(study, "rank 16")
     assert shown(network, "rank 16") & {"low-rank residual", "calibrated residual"} == {"low-rank residual"}
+    assert {"low-rank residual", "calibrated residual"} <= shown(replace(network, rows=True), "rank 16")
     assert {"deep closed form", "residual surgery"} <= shown(network, "1%")
     assert "low-rank residual" not in shown(network, "1%")  # what it keeps whole takes more than the share
     assert "low-rank residual" in shown(replace(network, whole=130), "1%")

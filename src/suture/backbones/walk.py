@@ -33,6 +33,8 @@ class BlockWalk:
     outside: Mapping[str, Tensor] = field(default_factory=dict, init=False)
     """The weights that inputs entered with."""
     batches: list[list[Any]] = field(default_factory=list, init=False)
+    bare: list[Passage | None] = field(default_factory=list, init=False)
+    """Each batch without its hidden states, where that is nothing, as with maps: it need not be made again."""
 
     def enter(self, weights: Mapping[str, Tensor], batches: Iterable[list[Any]]) -> "BlockWalk":
         """Take prepared inputs to the first block; raises :class:`UnsupportedFormat` for a network that does not run block by block."""
@@ -41,7 +43,10 @@ class BlockWalk:
         for prepared in batches:
             self.batches.append(prepared)
             with self._running(weights):
-                self._keep(len(self.batches) - 1, self.backbone.blocks.enter(self.backbone.collate(prepared)))
+                batch = self.backbone.collate(prepared)
+                passage = self.backbone.blocks.enter(batch)
+            self._keep(len(self.batches) - 1, passage)
+            self.bare.append(_bare(passage) if self.backbone.real(batch) is None else None)
         if self.backbone.blocks.hands_on:
             raise UnsupportedFormat(
                 f"{self.backbone.folder}: the first block hands on what its own weights make, as T5's does: block by block with weights "
@@ -82,11 +87,14 @@ class BlockWalk:
 
     def _kept(self, place: int) -> tuple[Passage, Tensor | None]:
         """Return a batch where it stands, and which of its tokens are real."""
+        hidden, bare = torch.from_numpy(np.load(self._file(place))), self.bare[place]
+        if bare is not None:
+            return bare.moved(hidden), None
         batch = self.backbone.collate(self.batches[place])
         # What the blocks are given beside the hidden states depends on weights outside of them, where positions are learnt.
         with self._running(self.outside):
             passage = self.backbone.blocks.enter(batch)
-        return passage.moved(torch.from_numpy(np.load(self._file(place)))), self.backbone.real(batch)
+        return passage.moved(hidden), self.backbone.real(batch)
 
     def _file(self, place: int) -> Path:
         return self.folder / f"{place}.npy"
@@ -166,6 +174,14 @@ def entering_rows(layer: nn.Module, entering: Tensor, real: Tensor | None) -> Te
     # What does not run over the tokens, as a pooler, enters whole.
     over_tokens = real is not None and entering.dim() == 3 and entering.shape[:2] == real.shape
     return entering[real] if over_tokens else entering.reshape(-1, entering.shape[-1])
+
+
+def _bare(passage: Passage) -> Passage | None:
+    """Return a passage without inputs and hidden states; None where its modules are given more beside these than constants."""
+    given = (each for args, kwargs in passage.calls for each in (*args, *kwargs.values()))
+    if all(each is None or isinstance(each, (bool, int, float, str)) for each in given):
+        return Passage(None, torch.empty(0), passage.calls)
+    return None
 
 
 class _Entered(Exception):

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from suture.backbones import Head
+from suture.backbones.walk import is_linear
 from suture.errors import InvalidRecipe, SutureError
 from suture.experiment import Recipe, told_of_answers
 from suture.experiment.answers import answered
@@ -67,6 +68,8 @@ class Study:
     """The backbone's."""
     linear: bool = False
     """Whether its blocks hold linear layers."""
+    rows: bool = False
+    """Whether its blocks hold layers that are linear maps of rows: linear ones, or convolutions of one place."""
     matrices: int = 0
     """The parameters of residuals of rank 1 of all matrices and convolutions in its blocks."""
     whole: int = 0
@@ -277,6 +280,7 @@ def _shape(setting: Setting) -> dict[str, Any]:
     shape: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in backbone.model.parameters())}
     with suppress(SutureError):
         shape |= {"depth": backbone.blocks.depth, "widths": sum(backbone.widths)}
-        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in matrix_layers(backbone).values())}
+        layers = matrix_layers(backbone).values()
+        shape |= {"linear": any(isinstance(layer, nn.Linear) for layer in layers), "rows": any(is_linear(layer) for layer in layers)}
         shape |= dict(zip(("whole", "matrices"), parameters_of_residuals(backbone), strict=True))
     return shape

@@ -52,8 +52,8 @@ def calibrated_residuals(
     ``calibration`` maps each task to its unlabelled inputs. For a linear layer, X the rows that enter it in the expert at real tokens,
     Δ_r has the least ‖(X − 1μᵀ)(Δ − Δ_r)ᵀ‖² + penalty, an SVD of ΔL with L Lᵀ = C/c + λI: C is the covariance of X, c its mean
     variance, λ the ``shrinkage``. What Δ_r misses of the mean, (Δ − Δ_r)μ, goes into the bias, which is kept whole anyway; without
-    a bias, C is the second moment. Matrices of other layers are truncated as by :func:`suture.surgery.low_rank_residuals`, all else is
-    whole. Deterministic.
+    a bias, C is the second moment. A convolution of one place is such a layer, its rows the places of a map. Matrices of other layers
+    are truncated as by :func:`suture.surgery.low_rank_residuals`, all else is whole. Deterministic.
 
     The second moment as a weight on low-rank errors is common in compression (such as Wang et al., 2024, *SVD-LLM*, arXiv 2403.07378).
     Inputs of the expert, and not of the merged network as changed so far: on held-out texts of three tasks both came equally close,
@@ -90,7 +90,7 @@ def _entering(
     walk = BlockWalk(expert, torch.float32, folder).enter({}, ([prepared[place] for place in places] for places in batches))
     for stages in stages_of(expert, prepared[0]):
         for layers in stages:
-            linear = [(weight, bias) for weight, bias in layers if len(expert.weights.specs[weight].shape) == MATRIX]
+            linear = [(weight, bias) for weight, bias in layers if len(expert.weights.specs[weight].shape) >= MATRIX]
             if linear:
                 yield linear, walk.inputs({}, linear[0][0])
         walk.step({})
@@ -144,7 +144,7 @@ class _TaskFit:
         inputs = Inputs.of(portions)
         for weight, bias in layers:
             vector = self.changes.get(bias or "")
-            delta = difference(self.task, weight, self.merged, self.expert)
+            delta = difference(self.task, weight, self.merged, self.expert).flatten(1)
             root = inputs.root(self.shrinkage, centred=vector is not None)
             kept = truncated(delta, self.rank, accumulation_dtype(self.merged.specs[weight].dtype), root)
             self.changes[weight] = kept

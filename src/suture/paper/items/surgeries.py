@@ -155,13 +155,15 @@ def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[tuple
 def _changeable(study: Study, procedure: Mapping[str, Any], size: int | str) -> bool:
     """Say whether the blocks hold what a procedure changes, if it does, and a budget buys a rank of that.
 
-    What calibrates residuals looks at linear layers. Of convolutions a share of 1 % may buy none, so there residuals get a rank by name.
+    What calibrates residuals looks at linear maps of rows. Of convolutions a share of 1 % may buy none, so there residuals get a rank by
+    name.
     """
-    if procedure["procedure"] == LOW_RANK:
-        return study.matrices > 0 if isinstance(size, int) else study.affords_residuals(size)
+    if procedure["procedure"] in (LOW_RANK, CALIBRATED_RESIDUAL):
+        found = study.rows or procedure["procedure"] == LOW_RANK
+        return found and (study.matrices > 0 if isinstance(size, int) else study.affords_residuals(size))
     if "residual_rank" in procedure:
         return not study.linear and 0 < study.matrices <= study.share(BUDGET) - 3 * study.widths
-    return study.linear or procedure["procedure"] not in (CALIBRATED_RESIDUAL, BEST)
+    return study.linear or procedure["procedure"] != BEST
 
 
 def _table(study: Study, found: Found, name: str, title: str, over: str, lines: Sequence[Line], notes: list[str]) -> Table:

@@ -1,6 +1,6 @@
-"""A convolution of one place is a linear layer over the places of a map: both are merged to the same weights."""
+"""A convolution of one place is a linear layer over the places of a map: both are merged to the same weights and get the same residuals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import suture
 from suture.backbones import Head, TaskCalibration
 from suture.checkpoints import Checkpoint, open_checkpoint
 from suture.merging import FeatCal, IsoC, MergingMethod, RegMean, RegMeanPlusPlus, TsvM, WeightAveraging, merge_tensors
+from suture.surgery import calibrated_residuals
+from suture.surgery.residual import Change
 
 SIDE = 4
 WIDTHS = [(3, 6), (6, 6), (6, 5)]
@@ -68,13 +70,17 @@ def saved(folder: Path, seed: int, trailing: tuple[int, ...]) -> Checkpoint:
     return open_checkpoint(folder)
 
 
+def pictures() -> list[Image.Image]:
+    draw = np.random.default_rng(0)
+    return [Image.fromarray(draw.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(12)]
+
+
 def merged(
     method: MergingMethod, folder: Path, network: Callable[[], suture.Network], trailing: tuple[int, ...] = ()
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what a method, and plain averaging, make of two experts."""
     base, *experts = (saved(folder / name, seed, trailing) for seed, name in enumerate(("base", "one", "two")))
-    draw = np.random.default_rng(0)
-    images = {task: [Image.fromarray(draw.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(6)] for task in ("one", "two")}
+    images = {"one": pictures()[:6], "two": pictures()[6:]}
     backbone = suture.open_backbone(folder / "base", base, network=network)
     calibration = TaskCalibration(backbone, images, {task: Head(torch.eye(5)) for task in images})
     found = dict(merge_tensors(method, base, experts, calibration=calibration))
@@ -90,3 +96,29 @@ def test_a_convolution_of_one_place_is_merged_as_a_linear_layer(method: MergingM
         torch.testing.assert_close(tensor.flatten(1) if tensor.dim() > 1 else tensor, linear[name], rtol=1e-4, atol=1e-5)
     weights = [name for name in convolved if name.endswith("weight")]
     assert not any(torch.allclose(convolved[name], averaged[name], atol=1e-3) for name in weights)
+
+
+def calibrated(folder: Path, network: Callable[[], suture.Network], trailing: tuple[int, ...] = ()) -> Mapping[str, Change]:
+    """Return the residuals of one expert, of rank 2, as its activations want them."""
+    backbones = {}
+    for seed, name in enumerate(("merged", "expert")):
+        checkpoint = saved(folder / name, seed, trailing)
+        backbones[name] = suture.open_backbone(folder / name, checkpoint, network=network)
+    return calibrated_residuals({"one": pictures()}, backbones["merged"], lambda _: backbones["expert"], 2).of("one")
+
+
+def test_it_gets_the_residuals_of_a_linear_layer(tmp_path: Path) -> None:
+    linear = calibrated(tmp_path / "tokens", of_tokens)
+    for name, change in calibrated(tmp_path / "places", of_places, trailing=(1, 1)).items():
+        torch.testing.assert_close(change.whole(), linear[name].whole(), rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_are_opened_once_where_their_maps_are_all_that_goes_on(tmp_path: Path) -> None:
+    opened: list[Image.Image] = []
+
+    def counted(image: Image.Image) -> Tensor:
+        opened.append(image)
+        return as_map(image)
+
+    calibrated(tmp_path, lambda: suture.Network(OfPlaces(), counted), trailing=(1, 1))
+    assert len(opened) == len(pictures()) + 1  # one shows which layers there are
