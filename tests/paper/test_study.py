@@ -1,13 +1,14 @@
 """What a study takes of a recipe, what its keys depend on, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from suture.backbones import save_heads
+from suture.backbones import Head, save_heads
 from suture.errors import InvalidRecipe, OutputError
 from suture.experiment import read_recipe
 from suture.experiment.setting import prepare
@@ -52,6 +53,17 @@ def test_keys_depend_on_the_heads(studied: Callable[..., Study], recipe_file: Pa
         save_heads(file, {task: type(head)(number * head.weight, head.bias, head.scale, head.classes) for task, head in heads.items()})
         found.append(keys(studied(tasks=[task | {"head": {"file": str(file)}} for task in tasks])))
     assert not set(found[0]) & set(found[1])
+
+
+def test_heads_of_support_samples_are_known_by_these_and_not_by_their_last_bits(recipe_file: Path) -> None:
+    recipe = read_recipe(recipe_file)
+    setting = prepare(recipe)
+
+    def key(change: Callable[[Head], Head]) -> str:
+        return study_module._data_key(replace(setting, heads={task: change(head) for task, head in setting.heads.items()}), recipe)
+
+    assert key(lambda head: replace(head, weight=head.weight * (1 + 1e-6))) == key(lambda head: head)
+    assert key(lambda head: replace(head, scale=head.scale + 1)) != key(lambda head: head)
 
 
 @pytest.mark.fault(28)

@@ -17,6 +17,7 @@ from suture.errors import InvalidRecipe, SutureError
 from suture.experiment import Recipe, told_of_answers
 from suture.experiment.answers import answered
 from suture.experiment.calibration import CalibrationRecipe, Mode
+from suture.experiment.own import SUPPORT
 from suture.experiment.pipeline import Representations
 from suture.experiment.provenance import paths_of, settings_of
 from suture.experiment.setting import Setting, prepare
@@ -266,12 +267,16 @@ def key_of(*parts: Any) -> str:
 def _data_key(setting: Setting, recipe: Recipe) -> str:
     """Return the digest of all samples and heads, and of how the backbone is opened."""
     told = {key: value for key, value in settings_of(setting, recipe).items() if key != "recipe"}
-    return key_of(told, {task: _head_key(head) for task, head in setting.heads.items()})
+    return key_of(told, {task.name: _head_key(setting.heads[task.name], made=SUPPORT in task.splits) for task in setting.tasks})
 
 
-def _head_key(head: Head) -> str:
-    tensors = [None if each is None else [list(each.shape), each.double().tolist()] for each in (head.weight, head.bias)]
-    return key_of(tensors, head.scale, list(head.classes))
+def _head_key(head: Head, *, made: bool) -> str:
+    """Return what tells a head from others.
+
+    One that was made of support samples is known by these: its own numbers differ in their last bits from machine to machine.
+    """
+    given = [] if made else [None if each is None else [list(each.shape), each.double().tolist()] for each in (head.weight, head.bias)]
+    return key_of(given, head.scale, list(head.classes))
 
 
 def _shape(setting: Setting) -> dict[str, Any]:
