@@ -12,12 +12,11 @@ from torch import Tensor
 
 from suture.backbones import Backbone, batches_of_like_length
 from suture.backbones.calibration import TOKENS_PER_BATCH
-from suture.backbones.walk import BlockWalk, stages_of
+from suture.backbones.walk import BlockWalk, is_linear, layers_within, stages_of
 from suture.checkpoints import Weights, scratch_folder
 from suture.errors import InvalidHyperparameter
 from suture.surgery.pairs import check_inputs
 from suture.surgery.residual import (
-    MATRIX,
     Change,
     Residuals,
     Whole,
@@ -88,9 +87,10 @@ def _entering(
     prepared = expert.prepare(inputs)
     batches = batches_of_like_length([expert.length(each) for each in prepared], TOKENS_PER_BATCH)
     walk = BlockWalk(expert, torch.float32, folder).enter({}, ([prepared[place] for place in places] for places in batches))
-    for stages in stages_of(expert, prepared[0]):
+    for number, stages in enumerate(stages_of(expert, prepared[0])):
+        within = layers_within(expert, number)
         for layers in stages:
-            linear = [(weight, bias) for weight, bias in layers if len(expert.weights.specs[weight].shape) >= MATRIX]
+            linear = [(weight, bias) for weight, bias in layers if is_linear(within[weight])]
             if linear:
                 yield linear, walk.inputs({}, linear[0][0])
         walk.step({})

@@ -32,6 +32,11 @@ RESIDUALS: Mapping[str, Mapping[str, Any]] = {
     f"residual surgery, {BUDGET}": {"procedure": "residual_surgery", "budget": BUDGET},
 }
 """What changes the weights of a block, for merges that learn nothing."""
+OF_RANK: Mapping[str, Mapping[str, Any]] = {
+    "low-rank residual": {"procedure": "low_rank_residual", "rank": 16},
+    "calibrated residual": {"procedure": "calibrated_residual", "rank": 16},
+}
+"""The same where blocks have no linear layers, and the share may buy no rank of convolutions."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,11 @@ def _procedures(study: Study, merge: Merge) -> Mapping[str, Mapping[str, Any]]:
     """Return those that are measured on a merge: behind the blocks of one that corrected them itself there is nothing to add."""
     if merge in CALIBRATED:
         return {name: procedure for name, procedure in PROCEDURES.items() if procedure["procedure"] not in DEEPER}
-    rich = merge in THREE and study.linear and study.affords(BUDGET) and not study.quick
-    return {**PROCEDURES, **(RESIDUALS if rich else {})}
+    if merge not in THREE or study.quick:
+        return PROCEDURES
+    if study.linear:
+        return {**PROCEDURES, **(RESIDUALS if study.affords(BUDGET) else {})}
+    return {**PROCEDURES, **(OF_RANK if study.rows else {})}
 
 
 def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:
