@@ -8,18 +8,13 @@ process grows by from before it opens anything.
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from checkpoints import VOCABULARY, make
-from measuring import quietness, report, seconds, verdict
+from measuring import peak_memory, printed_apart, quietness, report, seconds, verdict
 from suture.backbones import Head, TaskCalibration, TextBackbone
 from suture.checkpoints import open_checkpoint
 from suture.merging import AdaMerging, make_method, merge_to_folder
@@ -86,30 +81,6 @@ def times(folder: Path, base: Path, experts: list[Path]) -> tuple[float, float]:
     return statistics.median(found["step"]), statistics.median(found["plain"])
 
 
-def anonymous() -> int:
-    """Return the process's anonymous memory, in bytes."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
-
-
-@contextmanager
-def peak_memory() -> Iterator[list[int]]:
-    """Watch the anonymous memory of this process; the list's one element is the most that it grew by."""
-    before, most, done = anonymous(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.01):
-            most[0] = max(most[0], anonymous() - before)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        watcher.join()
-
-
 def whole_merge(folder: Path, base: Path, experts: list[Path]) -> None:
     """Merge with a few steps of AdaMerging, and print the memory it took, in bytes."""
     inputs = calibration(folder)
@@ -134,8 +105,7 @@ def main() -> None:
     if options.memory_only:
         whole_merge(folder, base, experts)
         return
-    command = [sys.executable, __file__, str(options.folder), "--memory-only"]
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    peak = printed_apart(__file__, str(options.folder), "--memory-only")
     step, plain = times(folder, base, experts)
     models = peak / base.stat().st_size
     lines = [

@@ -1,12 +1,14 @@
-"""What the benchmarks share: times taken in turns, the memory of whole merges, and reports."""
+"""What the benchmarks share: times taken in turns, memory, processes of their own, and reports."""
 
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -150,3 +152,34 @@ def report(lines: Sequence[str], out: Path | None) -> None:
     print(text)
     if out:
         out.write_text(text + "\n", encoding="utf-8")
+
+
+def anonymous() -> int:
+    """Return the process's anonymous memory, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Watch the anonymous memory of this process; the list's one element is the most that it grew by."""
+    before, most, done = anonymous(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            most[0] = max(most[0], anonymous() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        watcher.join()
+
+
+def printed_apart(script: str, *arguments: str, **environment: str) -> float:
+    """Run a script in a process of its own, with these variables beside ours, and return the number that it prints last."""
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.split()[-1])

@@ -8,9 +8,6 @@ computed once; the time of computing them stands beside. The experts are those o
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptive import peak_memory
-from measuring import in_turns, quietness, report, seconds, table, verdict
+from measuring import in_turns, peak_memory, printed_apart, quietness, report, seconds, table, verdict
 from suture.backbones import Backbone
 from suture.checkpoints import open_checkpoint
 from suture.experiment.recipe import Recipe
@@ -202,10 +198,7 @@ def fit_and_print_memory(samples: int) -> None:
 
 def memory(samples: int, *, returned: bool) -> float:
     """Return what such a process of its own prints; ``returned`` lets the allocator give what is freed back to the system at once."""
-    command = [sys.executable, __file__, "--memory-only", str(samples)]
-    environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": str(2**16)} if returned else {})
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return float(done.stdout.split()[-1])
+    return printed_apart(__file__, "--memory-only", str(samples), **({"MALLOC_MMAP_THRESHOLD_": str(2**16)} if returned else {}))
 
 
 def told_of_memory() -> str:

@@ -10,6 +10,7 @@ FLOORS = {
     "task_vector": 0,
     "bibliography": 0,
     "factoring": 0,
+    "gram": 0,
     "randomness": 0,
     "inputs": 0,
     "checkpoints": 1,

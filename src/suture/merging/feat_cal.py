@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from suture.bibliography import FEATCAL, Paper
+from suture.gram import gram
 from suture.merging.calibration import Calibration, Layer, Walk, rows_of_one, sampled_count, sampled_rows
 from suture.merging.method import (
     SEED,
@@ -155,7 +156,7 @@ class _Pair(NamedTuple):
         total, drift, tokens = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
         for x, better in zip(self.merged.inputs(weights, layer), self.expert.inputs(own, layer), strict=True):
             seen = _columns(x.double(), 1, norm)
-            total = total + seen.mT @ seen
+            total = total + gram(seen)
             drift = drift + seen.mT @ _columns(better.double() - x.double(), 0, norm)
             tokens += len(x)
         size = torch.tensor(float(tokens)) if norm else total[:-1, :-1].norm()

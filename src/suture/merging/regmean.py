@@ -11,6 +11,7 @@ from torch import Tensor
 
 from suture.bibliography import REGMEAN, Paper
 from suture.checkpoints import TensorSpec, open_checkpoint, write_safetensors
+from suture.gram import gram
 from suture.merging.calibration import Calibration, rows_of_one, sampled_count, sampled_rows
 from suture.merging.method import (
     Block,
@@ -108,8 +109,7 @@ def _adder(sums: dict[str, Tensor], tokens: dict[str, int], names: Collection[st
             return
         # Query, key and value see one tensor: its product is made once.
         if not last or last[0] is not inputs:
-            wide = inputs.double()
-            last[:] = [inputs, wide.T @ wide]
+            last[:] = [inputs, gram(inputs)]
         sums[name] = sums[name].add_(last[1]) if name in sums else last[1].clone()
         tokens[name] = tokens.get(name, 0) + len(inputs)
 
@@ -141,9 +141,9 @@ def regression_mean(vectors: Float[Tensor, "t out in"], grams: Iterable[Float[Te
     mean = vectors.double().mean(dim=0)
     left = torch.zeros(vectors.shape[2], vectors.shape[2], dtype=torch.float64)
     right = torch.zeros(vectors.shape[2], vectors.shape[1], dtype=torch.float64)
-    for vector, gram in zip(vectors, grams, strict=True):
-        shrunk = gram * alpha
-        shrunk.diagonal().copy_(gram.diagonal())
+    for vector, own in zip(vectors, grams, strict=True):
+        shrunk = own * alpha
+        shrunk.diagonal().copy_(own.diagonal())
         left += shrunk
         right += shrunk @ (vector.double() - mean).T
     return mean + _solve(left, right, alpha).T

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from suture.errors import DataError
 from suture.factoring import eigh
+from suture.gram import gram
 
 SHRINKAGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 FOLDS = 5
@@ -112,7 +113,7 @@ class _Shape:
     def of(cls, units: Sequence[Tensor]) -> "_Shape":
         means = torch.stack([unit.mean(dim=0) for unit in units])
         around = [unit - mean for unit, mean in zip(units, means, strict=True)]
-        within = torch.stack([each.T @ each / len(each) for each in around]).mean(dim=0)
+        within = torch.stack([gram(each) / len(each) for each in around]).mean(dim=0)
         variances, directions = eigh(within)
         floor = variances[-1].clamp(min=1e-12) * 1e-9
         return cls(means, directions.T.flip(0), variances.flip(0).clamp(min=floor))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from suture.errors import InvalidHyperparameter
 from suture.factoring import eigh
+from suture.gram import gram
 from suture.surgery.module import Correction, Surgery
 from suture.surgery.pairs import Pair, check_pairs
 from suture.surgery.threads import one_thread
@@ -67,7 +68,7 @@ class Moments:
     def of(cls, x: Float[Tensor, "n k"], y: Float[Tensor, "n k"]) -> "Moments":
         """Return the moments of some rows."""
         x, y = x.double(), y.double()
-        return cls(len(x), x.sum(dim=0), y.sum(dim=0), x.T @ x, x.T @ y)
+        return cls(len(x), x.sum(dim=0), y.sum(dim=0), gram(x), x.T @ y)
 
     @classmethod
     def zero(cls, width: int) -> "Moments":
@@ -210,7 +211,7 @@ def _leading(
     """
     whitened = rotated * weights[:, None]
     if products is None:
-        right: Tensor = eigh(whitened.T @ whitened)[1].flip(1)[:, :rank]
+        right: Tensor = eigh(gram(whitened))[1].flip(1)[:, :rank]
         return right
     squares, left = eigh(products * torch.outer(weights, weights))
     squares, left = squares.flip(0)[:rank], left.flip(1)[:, :rank]

@@ -15,6 +15,7 @@ from suture.backbones import Backbone
 from suture.checkpoints import Checkpoint
 from suture.errors import IncompatibleExperts, InvalidHyperparameter, NonFiniteTensor, UnknownName
 from suture.factoring import eigh
+from suture.gram import gram
 from suture.surgery.threads import one_thread
 from suture.task_vector import accumulation_dtype
 from suture.types import Progress, no_progress
@@ -261,7 +262,7 @@ def truncated(
     rank = min(rank, *delta.shape)
     # Eigenvectors of the smaller Gram matrix; the basis is orthonormal whatever the rank of what is seen.
     if seen.shape[0] <= seen.shape[1]:
-        basis = eigh(seen @ seen.T)[1].flip(1)[:, :rank]
+        basis = eigh(gram(seen.T))[1].flip(1)[:, :rank]
     else:
-        basis = torch.linalg.qr(seen @ eigh(seen.T @ seen)[1].flip(1)[:, :rank])[0]
+        basis = torch.linalg.qr(seen @ eigh(gram(seen))[1].flip(1)[:, :rank])[0]
     return LowRank(basis.to(dtype).contiguous(), (basis.T @ delta).to(dtype))

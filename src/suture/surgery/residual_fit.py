@@ -15,6 +15,7 @@ from suture.backbones.calibration import TOKENS_PER_BATCH
 from suture.backbones.walk import BlockWalk, is_linear, layers_within, stages_of
 from suture.checkpoints import Weights, scratch_folder
 from suture.errors import InvalidHyperparameter
+from suture.gram import gram
 from suture.surgery.pairs import check_inputs
 from suture.surgery.residual import (
     Change,
@@ -110,7 +111,7 @@ class Inputs:
         count, total, square = 0, torch.zeros(()), torch.zeros(())
         for rows in portions:
             wide = rows.double()
-            count, total, square = count + len(wide), total + wide.sum(dim=0), square + wide.T @ wide
+            count, total, square = count + len(wide), total + wide.sum(dim=0), square + gram(wide)
         return cls(total / count, square / count)
 
     def root(self, shrinkage: int | float, *, centred: bool) -> Float64[Tensor, "in in"] | None:

@@ -9,8 +9,8 @@ from suture.evaluation.records import share_of_gap
 from suture.paper.found import Found
 from suture.paper.items.item import BUDGET, CLOSED, DEEP, SURGERY, V2, Item, baseline, operated, plain
 from suture.paper.measures import Measure
-from suture.paper.merges import CALIBRATED, TASK_ARITHMETIC, THREE, Merge, possible
-from suture.paper.study import WHOLE, Study
+from suture.paper.merges import CALIBRATED, TASK_ARITHMETIC, THREE, Merge
+from suture.paper.study import DEEPER, WHOLE, Study
 from suture.report.colours import EXPERTS
 from suture.report.exhibits import AnyExhibit, Table
 
@@ -39,18 +39,18 @@ SURGERIES = (
     Rival("surgery", {"procedure": SURGERY}),
     Rival("surgery, early stop", {"procedure": SURGERY, "schedule": "default", "name": "surgery, early stop"}),
     Rival("closed form", {"procedure": CLOSED}),
-    Rival("SurgeryV2", {"procedure": V2}, sizes=(16,), seeded=False),
-    Rival("deep closed form", {"procedure": DEEP}, sizes=(16,)),
-    Rival("deep closed form", {"procedure": DEEP}, sizes=(4, 64, BUDGET), seeded=False),
+    Rival("SurgeryV2", {"procedure": V2}, seeded=False),
+    Rival("deep closed form", {"procedure": DEEP}),
     Rival("deep closed form, refined", {"procedure": DEEP, "refine": 300, "name": "deep, refined"}, sizes=(16,), seeded=False),
     Rival("low-rank residual", {"procedure": LOW_RANK}, seeded=False),
-    Rival("calibrated residual", {"procedure": CALIBRATED_RESIDUAL}, seeded=False),
+    Rival("calibrated residual", {"procedure": CALIBRATED_RESIDUAL}),
     Rival("residual surgery", {"procedure": BEST}, sizes=(BUDGET,), seeded=False),
-    Rival("residual surgery", {"procedure": BEST, "residual_rank": 1}, sizes=(BUDGET,), seeded=False),
+    Rival("residual surgery", {"procedure": BEST, "residual_rank": 1}, sizes=(BUDGET,)),
 )
 AFTER = (
-    Rival("surgery", {"procedure": SURGERY}, sizes=(16,)),
-    Rival("closed form", {"procedure": CLOSED}, sizes=(16,)),
+    Rival("surgery", {"procedure": SURGERY}),
+    Rival("closed form", {"procedure": CLOSED}),
+    Rival("deep closed form", {"procedure": DEEP}, sizes=(BUDGET,)),
 )
 """What is fitted after the merges that calibrate themselves."""
 FEW = (
@@ -107,7 +107,7 @@ def _sized(study: Study) -> list[Line]:
     lines = []
     for merge, rivals in [*((merge, SURGERIES) for merge in _merges(study)), *((merge, AFTER) for merge in _calibrated(study))]:
         lines.append(Line(merge, "none", "", plain(study, merge)))
-        lines += [Line(merge, rival.name, _size(size), rival.at(study, merge, size)) for rival, size in _possible(study, rivals, merge)]
+        lines += [Line(merge, rival.name, _size(size), rival.at(study, merge, size)) for rival, size in _possible(study, rivals)]
     return lines
 
 
@@ -117,7 +117,7 @@ def _starved(study: Study) -> list[Line]:
     return [
         Line(merge, f"{rival.name}, {_size(size)}", str(told), rival.at(study, merge, size, samples=count))
         for merge in _merges(study)
-        for rival, size in _possible(study, (*FEW, FULL if study.linear else FULL_ELSEWHERE), merge)
+        for rival, size in _possible(study, (*FEW, FULL if study.linear else FULL_ELSEWHERE))
         for count, told in counts.items()
     ]
 
@@ -140,13 +140,13 @@ def _calibrated(study: Study) -> Sequence[Merge]:
     return [] if study.quick else CALIBRATED
 
 
-def _possible(study: Study, rivals: Sequence[Rival], merge: Merge) -> list[tuple[Rival, int | str]]:
+def _possible(study: Study, rivals: Sequence[Rival]) -> list[tuple[Rival, int | str]]:
     """Return what can be measured at which size: residuals are of matrices in blocks, and some procedures correct behind blocks."""
     sizes = _sizes(study)
     return [
         (rival, size)
         for rival in rivals
-        if possible(study, {rival.name: rival.procedure}, merge) and not (study.quick and "refine" in rival.procedure)
+        if (study.depth > 0 or rival.procedure["procedure"] not in DEEPER) and not (study.quick and "refine" in rival.procedure)
         for size in rival.sizes
         if size in sizes and _changeable(study, rival.procedure, size)
     ]
