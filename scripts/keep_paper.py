@@ -22,8 +22,12 @@ MADE = "Made by `scripts/keep_paper.py` of what `suture paper` wrote."
 """What tells a folder of this script's from any other."""
 
 
-def keep(out: Path, docs: Path) -> list[Path]:
-    """Copy an output folder's items in the place of those kept before, and return what is large.
+MEASURED = "measured.zip"
+TOLD = f"Every single measurement is in [{MEASURED}]({MEASURED}): unpacked into the folder `measured` of a `--store`, none is made again."
+
+
+def keep(out: Path, docs: Path, *, measured: bool = False) -> list[Path]:
+    """Copy an output folder's items in the place of those kept before, and return what is large; ``measured`` says what lies beside them.
 
     Raises ``SystemExit`` for an output without items, and for a folder that was not made by this script, which is left as it is.
     """
@@ -42,7 +46,7 @@ def keep(out: Path, docs: Path) -> list[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     lines = [f"# {report['title']}", "", report["summary"], "", *(f"- {note}" for note in report["notes"]), ""]
-    lines += [*(f"- [{item}]({item}/README.md)" for item in items), "", MADE, ""]
+    lines += [*(f"- [{item}]({item}/README.md)" for item in items), "", *([TOLD, ""] if measured else []), MADE, ""]
     (docs / FIRST).write_text("\n".join(lines), encoding="utf-8")
     return [file for file in files if file.stat().st_size > LARGEST]
 
@@ -61,10 +65,10 @@ def main() -> None:
     parser.add_argument("docs", type=Path)
     parser.add_argument("--store", type=Path, help="keep its measurements as measured.zip")
     chosen = parser.parse_args()
-    for file in keep(chosen.out, chosen.docs):
+    for file in keep(chosen.out, chosen.docs, measured=chosen.store is not None):
         print(f"{file.stat().st_size:,} bytes: {file}")
     if chosen.store:
-        keep_measured(chosen.store, chosen.docs / "measured.zip")
+        keep_measured(chosen.store, chosen.docs / MEASURED)
 
 
 if __name__ == "__main__":

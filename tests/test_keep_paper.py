@@ -34,6 +34,9 @@ def test_text_and_pictures_are_kept_and_again(out: Path, tmp_path: Path) -> None
     shutil.copytree(out / "rank", out / "data")
     KEEPING.keep(out, docs)
     assert {"data/rank.csv", "rank/rank.csv"} < set(listed(docs))
+    assert "measured.zip" not in (docs / "README.md").read_text()
+    KEEPING.keep(out, docs, measured=True)
+    assert "[measured.zip](measured.zip)" in (docs / "README.md").read_text()
 
 
 def test_what_is_not_its_own_stays(out: Path, tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def test_layers_show_residuals_where_a_budget_buys_them(study: Study) -> None:
     assert replace(rich, linear=False, parameters=3_000).affords("1%")
     bought = {"low_rank_residual", "calibrated_residual", "residual_surgery"}
     assert shown(rich) - shown(study) == bought
-    assert not shown(replace(rich, linear=False, rows=False)) & bought
+    assert shown(replace(rich, linear=False, rows=False)) & bought == {"low_rank_residual"}
+    assert not shown(replace(rich, linear=False, rows=False, matrices=0)) & bought
     assert shown(replace(rich, linear=False)) & bought == {"low_rank_residual", "calibrated_residual"}
 
 

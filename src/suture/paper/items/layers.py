@@ -96,7 +96,8 @@ class Layers(Item):
             return []
         notes = [
             *study.told,
-            f"Mean |Δ| of the mean token behind every block, and of z; {SAMPLES} test samples a task. Held-out; one seed.",
+            f"Mean |Δ| of the mean token behind every block, and of z; {SAMPLES} test samples a task. Held-out; one seed; rank 16 unless a "
+            "share of the parameters is named.",
         ]
         rows, bars, groups = [], list[AnyExhibit](), list[str]()
         for place, merge in enumerate(_merges(study), 1):
@@ -125,7 +126,8 @@ def _procedures(study: Study, merge: Merge) -> Mapping[str, Mapping[str, Any]]:
         return PROCEDURES
     if study.linear:
         return {**PROCEDURES, **(RESIDUALS if study.affords(BUDGET) else {})}
-    return {**PROCEDURES, **(OF_RANK if study.rows else {})}
+    possible = {name: own for name, own in OF_RANK.items() if study.rows or own["procedure"] == "low_rank_residual"}
+    return {**PROCEDURES, **(possible if study.matrices else {})}
 
 
 def _drifts(study: Study, merge: Merge) -> list[tuple[str, Measure]]:

@@ -50,7 +50,6 @@ SURGERIES = (
 AFTER = (
     Rival("surgery", {"procedure": SURGERY}),
     Rival("closed form", {"procedure": CLOSED}),
-    Rival("deep closed form", {"procedure": DEEP}, sizes=(BUDGET,)),
 )
 """What is fitted after the merges that calibrate themselves."""
 FEW = (
